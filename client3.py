@@ -1,0 +1,160 @@
+"""A load client: many connections, all held open together, each waiting for an answer.
+
+Type    python3 webserver3g.py                              in one terminal,
+        python3 client3.py                                  in another: 1 connection,
+        python3 client3.py --max-clients=300                or 300 processes,
+        python3 client3.py --max-clients 8 --max-conns 50   or 8 with 50 connections.
+Expect  One line: how many connections were answered, how many failed, and why. The
+        exit status is 0 if all of them were answered, else 1.
+Note    Answered means that the first bytes of the answer came. The end of it is not
+        waited for: against webserver3d.py it never comes.
+"""
+
+import argparse
+import collections
+import os
+import socket
+import sys
+import time
+
+ANSWERED = "answered"
+
+
+def run_client(options, report):
+    """Open the connections of one client, send a request on each, await the answers.
+
+    Calls report() once for each connection, with ANSWERED or with what went wrong.
+    Returns the connections, still open.
+    """
+    request = f"GET /hello HTTP/1.1\r\nHost: {options.host}:{options.port}\r\n\r\n"
+    deadline = time.monotonic() + options.timeout
+
+    def time_left():  # in seconds, and never 0: that would mean not to wait at all
+        return max(deadline - time.monotonic(), 0.001)
+
+    connections = []
+    for _ in range(options.max_conns):
+        try:
+            address = (options.host, options.port)
+            connection = socket.create_connection(address, timeout=time_left())
+            connection.sendall(request.encode())
+            connections.append(connection)
+        except (OSError, UnicodeError) as error:
+            report(reason(error))
+    for connection in connections:
+        try:
+            connection.settimeout(time_left())
+            report(ANSWERED if connection.recv(4096) else "closed without an answer")
+        except OSError as error:
+            report(reason(error))
+    return connections
+
+
+def reason(error):
+    """What went wrong, in the system's words where it has any."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def run_clients(options):
+    """Run all the clients. Returns how often each outcome was reported."""
+    outcomes = collections.Counter()
+    report_read, report_write = os.pipe()  # from the clients: a line per connection
+    hold_read, hold_write = os.pipe()  # to the clients: its end lets them go
+    pids = []
+    for _ in range(options.max_clients):
+        try:
+            pid = os.fork()
+        except OSError as error:
+            outcomes[f"no process: {reason(error)}"] += options.max_conns
+            continue
+        if pid == 0:  # the child
+            os.close(hold_write)
+            connections = run_client(
+                options, lambda outcome: os.write(report_write, f"{outcome}\n".encode())
+            )
+            os.close(report_write)
+            os.read(hold_read, 1)
+            os._exit(0)
+        pids.append(pid)
+
+    os.close(report_write)
+    try:
+        with open(report_read) as reports:  # ends when every child has closed its copy
+            for line in reports:
+                outcomes[line.rstrip("\n")] += 1
+                if sys.stdout.isatty():
+                    print(f"\r{outcomes[ANSWERED]} answered", end="", flush=True)
+    finally:
+        os.close(hold_write)
+        for pid in pids:
+            os.waitpid(pid, 0)
+    return outcomes
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--host", default="localhost", help="where to connect (default: %(default)s)"
+    )
+    parser.add_argument("--port", type=int, default=8888, help="(default: %(default)s)")
+    parser.add_argument(
+        "--max-clients",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many processes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-conns",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many connections in each (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=10,
+        metavar="SECONDS",
+        help="how long each process waits for its answers (default: %(default)s)",
+    )
+    options = parser.parse_args()
+    if not 1 <= options.port <= 65535:
+        parser.error("argument --port: must be from 1 to 65535")
+    if not 1 <= options.max_clients <= 10000:
+        parser.error("argument --max-clients: must be from 1 to 10000")
+    if not 1 <= options.max_conns <= 10000:
+        parser.error("argument --max-conns: must be from 1 to 10000")
+    if not 0 < options.timeout <= 86400:
+        parser.error("argument --timeout: must be above 0, at most 86400 seconds")
+    if not hasattr(os, "fork"):
+        sys.exit(f"{parser.prog} needs fork, which this system does not have")
+    return options
+
+
+def main():
+    options = parse_options()
+    outcomes = run_clients(options)
+    total = options.max_clients * options.max_conns
+    if total > sum(outcomes.values()):
+        outcomes["client ended early"] = total - sum(outcomes.values())
+
+    answered = outcomes.pop(ANSWERED, 0)
+    summary = f"{answered} of {total} connections to {options.host} port {options.port}"
+    summary += f" answered, {total - answered} failed"
+    if outcomes:
+        reasons = (f"{count} {outcome}" for outcome, count in outcomes.most_common())
+        summary += ": " + ", ".join(reasons)
+    if sys.stdout.isatty():
+        print("\r", end="")  # over the progress
+    print(summary)
+    sys.exit(0 if answered == total else 1)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(1)

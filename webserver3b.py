@@ -1,0 +1,101 @@
+"""Stage 3b: an iterative server that takes its time.
+
+Shows   what everyone else sees while one client is served. After it has
+        answered, the server sleeps, and only then closes the connection.
+Type    python3 webserver3b.py                  in one terminal,
+        curl localhost:8888/hello               in another,
+        curl localhost:8888/hello               in a third, while that one runs.
+Expect  The first curl prints "Hello, World!" at once and ends 60 seconds later.
+        The second one is connected, by the kernel, and waits in the listen
+        queue. Nothing is printed for it until the first one ends; then it gets
+        its answer and a sleep of its own.
+Try     --delay 5 for shorter sleeps. More clients: n of them take n delays.
+Next    webserver3c.py serves them all at once.
+"""
+
+import argparse
+import errno
+import functools
+import os
+import socket
+import sys
+import time
+
+REQUEST_QUEUE_SIZE = 5
+RESPONSE = (
+    b"HTTP/1.1 200 OK\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\n"
+    b"Connection: close\r\n"
+    b"\r\n"
+    b"Hello, World!\n"
+)
+
+
+def make_listen_socket(host, port):
+    listen_socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listen_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listen_socket.bind((host, port))
+        listen_socket.listen(REQUEST_QUEUE_SIZE)
+    except (OSError, UnicodeError) as error:
+        message = f"Cannot listen on {host} port {port}: {error}"
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            message += ". Is an earlier stage still running?"
+        sys.exit(message)
+    return listen_socket
+
+
+def serve_forever(listen_socket, delay):
+    while True:
+        client_connection, client_address = listen_socket.accept()
+        handle_request(client_connection, delay)
+        client_connection.close()
+
+
+def handle_request(client_connection, delay):
+    try:
+        request = client_connection.recv(64 * 1024)
+        if request:
+            os.write(1, f"{request!r}\n".encode())
+            client_connection.sendall(RESPONSE)
+            time.sleep(delay)
+    except OSError:
+        pass  # the client is gone
+
+
+def parse_options():
+    help_format = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=help_format)
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="where to listen (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8888, help="0: any free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--delay",
+        type=float,
+        default=60,
+        metavar="SECONDS",
+        help="how long to sleep after an answer (default: %(default)s)",
+    )
+    options = parser.parse_args()
+    if not 0 <= options.port <= 65535:
+        parser.error("argument --port: must be from 0 to 65535")
+    if not 0 <= options.delay <= 86400:
+        parser.error("argument --delay: must be from 0 to 86400 seconds")
+    return options
+
+
+def main():
+    options = parse_options()
+    listen_socket = make_listen_socket(options.host, options.port)
+    print(f"Serving HTTP on port {listen_socket.getsockname()[1]} ...", flush=True)
+    serve_forever(listen_socket, options.delay)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        pass

@@ -1,0 +1,108 @@
+"""Stage 3c: a concurrent server. Each connection gets a child process.
+
+Shows   fork. Parent and child both come back from it, each with a copy of every
+        descriptor, and each closes the copy that it does not need.
+Type    python3 webserver3c.py                  in one terminal,
+        curl localhost:8888/hello               in a second and a third.
+Expect  Both print "Hello, World!" at once and end 60 seconds later: the children
+        sleep side by side while the parent accepts. The server prints its PID;
+        each child prints its own and its parent's. Compare them with ps -ef.
+Try     --delay 5, and ps -ef again when all have ended: the children are still
+        listed, as <defunct>. webserver3d.py is about that, too.
+Next    webserver3d.py forgets to close a copy.
+"""
+
+import argparse
+import errno
+import functools
+import os
+import socket
+import sys
+import time
+
+REQUEST_QUEUE_SIZE = 5
+RESPONSE = (
+    b"HTTP/1.1 200 OK\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\n"
+    b"Connection: close\r\n"
+    b"\r\n"
+    b"Hello, World!\n"
+)
+
+
+def make_listen_socket(host, port):
+    listen_socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listen_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listen_socket.bind((host, port))
+        listen_socket.listen(REQUEST_QUEUE_SIZE)
+    except (OSError, UnicodeError) as error:
+        message = f"Cannot listen on {host} port {port}: {error}"
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            message += ". Is an earlier stage still running?"
+        sys.exit(message)
+    return listen_socket
+
+
+def serve_forever(listen_socket, delay):
+    print(f"Parent PID: {os.getpid()}", flush=True)
+    while True:
+        client_connection, client_address = listen_socket.accept()
+        if os.fork() == 0:  # the child
+            listen_socket.close()  # the child's copy
+            print(f"Child PID: {os.getpid()}. Parent PID: {os.getppid()}", flush=True)
+            handle_request(client_connection, delay)
+            client_connection.close()
+            os._exit(0)
+        client_connection.close()  # the parent's copy
+
+
+def handle_request(client_connection, delay):
+    try:
+        request = client_connection.recv(64 * 1024)
+        if request:
+            os.write(1, f"{request!r}\n".encode())
+            client_connection.sendall(RESPONSE)
+            time.sleep(delay)
+    except OSError:
+        pass  # the client is gone
+
+
+def parse_options():
+    help_format = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=help_format)
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="where to listen (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8888, help="0: any free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--delay",
+        type=float,
+        default=60,
+        metavar="SECONDS",
+        help="how long to sleep after an answer (default: %(default)s)",
+    )
+    options = parser.parse_args()
+    if not 0 <= options.port <= 65535:
+        parser.error("argument --port: must be from 0 to 65535")
+    if not 0 <= options.delay <= 86400:
+        parser.error("argument --delay: must be from 0 to 86400 seconds")
+    if not hasattr(os, "fork"):
+        sys.exit(f"{parser.prog} needs fork, which this system does not have")
+    return options
+
+
+def main():
+    options = parse_options()
+    listen_socket = make_listen_socket(options.host, options.port)
+    print(f"Serving HTTP on port {listen_socket.getsockname()[1]} ...", flush=True)
+    serve_forever(listen_socket, options.delay)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        pass
