@@ -1,0 +1,119 @@
+"""What the system knows of processes, descriptors and connections.
+
+Read from /proc on Linux (proc(5)), asked of ps, lsof and netstat elsewhere.
+"""
+
+import os
+import subprocess
+import sys
+from typing import NamedTuple
+
+LINUX = sys.platform == "linux"
+BLOCKED = "SI"  # process states: asleep in a system call (ps(1); I is macOS's)
+ZOMBIE = "Z"
+
+
+class Process(NamedTuple):
+    """A process: three process IDs, and its state as one letter of ps(1)."""
+
+    pid: int
+    parent: int
+    group: int
+    state: str
+
+
+def processes():
+    """All processes of the system."""
+    if not LINUX:
+        rows = run("ps", "-axo", "pid=,ppid=,pgid=,state=").splitlines()
+        fields = [row.split() for row in rows]
+        return [Process(int(f[0]), int(f[1]), int(f[2]), f[3][0]) for f in fields]
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended meanwhile
+            state, parent, group = fields[:3]
+            found.append(Process(int(name), int(parent), int(group), state.decode()))
+    return found
+
+
+def descriptors(pid):
+    """The open descriptors of a process, each with what it refers to.
+
+    A dict from number to text, such as {0: '/dev/null', 3: 'socket:[4711]'}: two
+    descriptors with the same text after a fork refer to the same socket.
+    Raises FileNotFoundError (Linux) if there is no such process.
+    """
+    if not LINUX:
+        listing = run("lsof", "-a", "-p", str(pid), "-d", "0-65535", "-Ftdn")
+        found, number = {}, None
+        for line in listing.splitlines():
+            if line[0] == "f":
+                number = int(line[1:])
+                found[number] = ""
+            elif line[0] in "tdn":
+                found[number] += f"{line[1:]} "
+        return found
+    found = {}
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
+        except FileNotFoundError:
+            pass  # closed meanwhile
+    return found
+
+
+def sockets(pid):
+    """What those descriptors of a process refer to that are sockets."""
+    kind = "socket:" if LINUX else "IPv"
+    return [target for target in descriptors(pid).values() if target.startswith(kind)]
+
+
+def memory(pid):
+    """The resident memory of a process, in KiB."""
+    if not LINUX:
+        return int(run("ps", "-o", "rss=", "-p", str(pid)))
+    with open(f"/proc/{pid}/status") as file:
+        return int(next(line for line in file if line.startswith("VmRSS")).split()[1])
+
+
+def queued(port):
+    """How many connections wait to be accepted on a listening IPv4 port.
+
+    On Linux a listening socket's rx_queue in /proc/net/tcp (proc(5)).
+    Raises LookupError if nobody listens on the port.
+    """
+    if not LINUX:
+        for row in run("netstat", "-anL", "-p", "tcp").splitlines():
+            fields = row.split()
+            if fields and fields[-1].endswith(f".{port}"):
+                return int(fields[1].split("/")[0])
+        raise LookupError(f"nobody listens on port {port}")
+    with open("/proc/net/tcp") as file:
+        for row in file.readlines()[1:]:
+            fields = row.split()
+            listening = fields[3] == "0A"
+            if listening and int(fields[1].partition(":")[2], 16) == port:
+                return int(fields[4].partition(":")[2], 16)
+    raise LookupError(f"nobody listens on port {port}")
+
+
+def tasks_of_user(uid):
+    """How many processes and threads a user has: what `ulimit -u` counts (getrlimit(2))."""
+    count = 0
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and os.stat(f"/proc/{name}").st_uid == uid:
+                count += len(os.listdir(f"/proc/{name}/task"))
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has ended meanwhile
+    return count
+
+
+def run(*command):
+    """The output of a command; that of lsof and ps also when they find nothing."""
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout

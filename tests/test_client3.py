@@ -1,0 +1,187 @@
+"""The load client: what it sends, holds open, waits for, reports and leaves behind."""
+
+import os
+import pty
+import re
+import socket
+import sys
+
+import pytest
+from harness import DEADLINE, ROOT, Program, wait_until
+
+CLIENT = [sys.executable, ROOT / "client3.py"]
+
+
+class Listener:
+    """A server of the test's own: it accepts and answers when the test says so."""
+
+    def __init__(self):
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._socket.settimeout(DEADLINE)
+        self.port = self._socket.getsockname()[1]
+        self.requests = []
+        self._connections = []
+
+    def accept(self, count):
+        """Accept count connections and take the request of each. Returns them."""
+        connections = []
+        for _ in range(count):
+            connection, _ = self._socket.accept()
+            self._connections.append(connection)
+            connection.settimeout(DEADLINE)
+            self.requests.append(connection.recv(4096))
+            connections.append(connection)
+        return connections
+
+    def close(self):
+        for connection in [self._socket, *self._connections]:
+            connection.close()
+
+
+@pytest.fixture
+def listener():
+    listener = Listener()
+    yield listener
+    listener.close()
+
+
+@pytest.fixture
+def load(start, listener):
+    """load(option, ...) starts client3.py against the listener."""
+    command = [*CLIENT, "--host", "127.0.0.1", "--port", str(listener.port)]
+    return lambda *options, **how: start(Program, [*command, *options], **how)
+
+
+def test_request_is_valid_http_1_1_for_hello_with_a_host(load, listener):
+    client = load()
+    listener.accept(1)[0].sendall(b"x")
+    assert client.wait() == 0
+    lines = listener.requests[0].decode("ascii").split("\r\n")
+    assert lines[0] == "GET /hello HTTP/1.1"
+    assert lines.count(f"Host: 127.0.0.1:{listener.port}") == 1
+    assert lines[-2:] == ["", ""]
+
+
+def test_each_client_is_a_process_with_as_many_connections_as_it_was_told(load, listener):
+    client = load("--max-clients", "3", "--max-conns", "4")
+    connections = listener.accept(12)
+    assert len(client.processes()) == 1 + 3
+    for connection in connections:
+        connection.sendall(b"x")
+    assert client.wait() == 0
+    assert "12 of 12" in client.output
+
+
+def test_connections_are_all_held_open_until_the_last_is_answered(load, listener):
+    client = load("--max-clients=3", "--max-conns=4")
+    connections = listener.accept(12)  # none has been answered
+    for connection in connections[:-1]:
+        connection.sendall(b"x")
+        connection.setblocking(False)
+    wait_until(lambda: len(client.processes()) == 4, "all clients run")
+    for connection in connections[:-1]:
+        with pytest.raises(BlockingIOError):  # still open, and silent
+            connection.recv(1)
+    connections[-1].sendall(b"x")
+    assert client.wait() == 0
+    for connection in connections:
+        connection.setblocking(True)
+        assert connection.recv(1) == b""
+
+
+def test_first_bytes_are_enough(load, listener):
+    client = load()
+    listener.accept(1)[0].sendall(b"H")  # and nothing more, and no end
+    assert client.wait() == 0
+
+
+def test_defaults_are_one_connection_to_localhost_port_8888(start):
+    client = start(Program, CLIENT)
+    client.wait()  # with 0 or 1: somebody may be there
+    assert re.search(r"\b[01] of 1\b.*\blocalhost\b.*\b8888\b", client.output)
+
+
+def test_silence_fails_after_the_timeout(load, listener):
+    client = load("--timeout", "0.2", "--max-clients=2")
+    assert client.wait() == 1
+    assert re.fullmatch(r"0 of 2 .* 2 failed: 2 timed out\n", client.output)
+
+
+def test_answered_and_failed_are_summed_up_in_one_line_with_the_reasons(load, listener):
+    client = load("--max-conns=3")
+    connections = listener.accept(3)
+    connections[0].sendall(b"x")
+    connections[1].close()
+    connections[2].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    connections[2].close()  # with a reset
+    assert client.wait() == 1
+    assert client.output.count("\n") == 1
+    assert re.match("1 of 3 .* answered, 2 failed: ", client.output)
+    assert "1 closed without an answer" in client.output
+    assert "1 Connection reset by peer" in client.output
+    assert client.errors == ""
+
+
+def test_nobody_listening_fails_at_once(start):
+    with socket.socket() as bound:  # so that nobody else listens there either
+        bound.bind(("127.0.0.1", 0))
+        port = str(bound.getsockname()[1])
+        client = start(Program, [*CLIENT, "--port", port, "--max-clients=2"])
+        assert client.wait() == 1
+    assert "0 of 2" in client.output
+    assert "2 Connection refused" in client.output
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b"])
+def test_unknown_host_fails_with_one_line(start, host):
+    # RES_OPTIONS (resolv.conf(5)): where no name server answers, do not wait long.
+    quick = {"RES_OPTIONS": "timeout:1 attempts:1"}
+    client = start(Program, [*CLIENT, "--host", host], env=quick)
+    assert client.wait() == 1
+    assert client.output.startswith("0 of 1 ")
+    assert client.output.count("\n") == 1
+    assert client.errors == ""
+
+
+def test_progress_is_shown_on_a_terminal(load, listener):
+    master, terminal = pty.openpty()
+    client = load("--max-conns=2", stdout=terminal)
+    os.close(terminal)
+    connections = listener.accept(2)
+    connections[0].sendall(b"x")
+    assert os.read(master, 100) == b"\r1 answered"
+    connections[1].sendall(b"x")
+    assert client.wait() == 0
+    assert os.read(master, 100).startswith(b"\r2 answered")
+    os.close(master)
+
+
+def test_none_of_its_processes_is_left_when_it_ends(load, listener):
+    client = load("--max-clients=3")
+    connections = listener.accept(3)
+    for connection in connections:
+        connection.sendall(b"x")
+    assert client.wait() == 0
+    assert client.processes() == []
+
+
+def test_ctrl_c_ends_it_and_its_children_without_a_traceback(load, listener):
+    client = load("--max-clients=3")
+    listener.accept(3)
+    client.press_ctrl_c()
+    assert client.wait() == 1
+    assert client.errors == ""
+    wait_until(lambda: client.processes() == [], "its children have ended")
+
+
+def test_bad_options_get_argparses_error_and_status_2(start):
+    options = ["--max-clients=0", "--max-clients=-1", "--max-clients=x"]
+    options += ["--max-clients=10001", "--max-conns=0", "--max-conns=1.5"]
+    options += ["--max-conns=10001", "--port=0", "--port=65536", "--port=http"]
+    options += ["--timeout=0", "--timeout=-1", "--timeout=nan", "--timeout=1e9"]
+    options += ["--no-such-option"]
+    clients = [start(Program, [*CLIENT, option]) for option in options]
+    for option, client in zip(options, clients):
+        assert client.wait() == 2
+        assert client.output == ""
+        assert option.partition("=")[0] in client.errors.splitlines()[-1]

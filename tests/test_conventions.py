@@ -1,0 +1,406 @@
+"""What all the scripts share, whatever they teach."""
+
+import ast
+import os
+import pathlib
+import re
+import select
+import shutil
+import socket
+import sys
+import tempfile
+
+import pytest
+import system
+from harness import (
+    DEADLINE,
+    LINUX_ONLY,
+    LONG,
+    ROOT,
+    SLEEPING_STAGES,
+    STAGES,
+    Program,
+    Server,
+    wait_until,
+)
+
+FORKING_STAGES = [stage for stage in STAGES if stage >= "3c"]
+RESPONSE = (
+    b"HTTP/1.1 200 OK\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\n"
+    b"Connection: close\r\n"
+    b"\r\n"
+    b"Hello, World!\n"
+)
+REQUESTS = {
+    "the article's client": b"test",
+    "one byte": b"x",
+    "20 kB": b"GET / HTTP/1.1\r\nCookie: " + 20_000 * b"c" + b"\r\n\r\n",
+    "60 kB": 60_000 * b"y",
+    "every byte": bytes(range(256)),
+    "terminal controls": b"\x1b[2J\x1b]0;title\x07\x9b31m\r\x08\x7f",
+    "half a UTF-8 character": b"GET /\xe4\xb8",
+}
+
+# RES_OPTIONS (resolv.conf(5)): where no name server answers, do not wait for it long.
+QUICK_DNS = {"RES_OPTIONS": "timeout:1 attempts:1"}
+
+all_stages = pytest.mark.parametrize("stage", STAGES)
+sleeping_stages = pytest.mark.parametrize("stage", SLEEPING_STAGES)
+forking_stages = pytest.mark.parametrize("stage", FORKING_STAGES)
+
+
+@pytest.fixture
+def serve(start):
+    """serve(stage, delay) starts a stage's server; a delay is for those that sleep."""
+
+    def serve(stage, delay=0, **how):
+        if stage in SLEEPING_STAGES:
+            how["delay"] = delay
+        return start(Server, stage, **how)
+
+    return serve
+
+
+@pytest.fixture
+def begin(start):
+    """begin(stage, option, ...) starts a stage's script with these options only."""
+
+    def begin(stage, *options, **how):
+        command = [sys.executable, ROOT / f"webserver{stage}.py", *options]
+        return start(Program, command, **how)
+
+    return begin
+
+
+# Starting
+
+
+@all_stages
+def test_default_is_port_8888_of_127_0_0_1(begin, stage):
+    program = begin(stage)
+    wait_until(lambda: program.output or not program.running, "it listens or ends")
+    if program.output:
+        assert program.output.startswith("Serving HTTP on port 8888 ...\n")
+    else:  # somebody is there
+        assert program.wait() == 1
+        assert "127.0.0.1 port 8888" in program.errors
+
+
+@all_stages
+def test_nobody_gets_in_from_outside_unasked(serve, stage):
+    server = serve(stage)
+    with pytest.raises(OSError):  # another address of this machine
+        socket.create_connection(("127.0.0.2", server.port), DEADLINE).close()
+
+
+@LINUX_ONLY  # all of 127.0.0.0/8 is this machine
+@all_stages
+def test_host_is_where_it_listens(start, stage):
+    server = start(Server, stage, "--host", "127.0.0.2")
+    socket.create_connection(("127.0.0.2", server.port), DEADLINE).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", server.port), DEADLINE).close()
+
+
+@LINUX_ONLY
+def test_listen_queue_of_5_lets_6_wait_until_3e(serve):
+    servers = [serve(stage) for stage in STAGES if stage <= "3e"]
+    for server in servers:
+        server.stop()
+        for _ in range(6):
+            server.connect()
+    attempts = [server.try_to_connect() for server in servers]
+    for attempt in attempts:
+        attempt.wait_until_kept_waiting()
+    assert [system.queued(server.port) for server in servers] == [6] * 5
+
+
+@pytest.mark.parametrize("stage", ["3f", "3g"])
+def test_listen_queue_of_1024_lets_128_wait(serve, stage):
+    server = serve(stage)
+    server.stop()
+    for _ in range(128):
+        server.connect()
+    assert system.queued(server.port) == 128
+
+
+@all_stages
+def test_port_in_use_is_one_line_that_says_which_and_why(begin, stage):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        program = begin(stage, "--port", str(port))
+        assert program.wait() == 1
+    assert program.output == ""
+    line, = program.errors.splitlines()
+    assert f"127.0.0.1 port {port}" in line
+    assert "in use" in line
+    assert "earlier stage still running" in line
+
+
+@all_stages
+def test_host_unknown_or_not_ours_is_one_line(begin, stage):
+    hosts = ["no-such-host.invalid", "a..b", "192.0.2.1"]
+    programs = [begin(stage, "--port=0", "--host", host, env=QUICK_DNS) for host in hosts]
+    for host, program in zip(hosts, programs):
+        assert program.wait() == 1
+        assert program.output == ""
+        line, = program.errors.splitlines()
+        assert f"{host} port 0" in line
+        assert "earlier stage" not in line
+
+
+PORTS = ["--port=-1", "--port=65536", "--port=x", "--port=80.5", "--port="]
+DELAYS = ["--delay=-1", "--delay=86401", "--delay=x", "--delay=nan", "--delay=inf"]
+
+
+@all_stages
+def test_bad_options_get_argparses_error_and_status_2(begin, stage):
+    options = PORTS + ["--no-such-option"]
+    if stage in SLEEPING_STAGES:
+        options += DELAYS
+    programs = [begin(stage, option) for option in options]
+    for option, program in zip(options, programs):
+        assert program.wait() == 2
+        assert program.output == ""
+        assert program.errors.startswith("usage: ")
+        assert option.partition("=")[0] in program.errors.splitlines()[-1]
+
+
+@all_stages
+def test_help_is_the_docstring_and_says_what_to_type_and_what_comes_next(begin, stage):
+    program = begin(stage, "--help")
+    assert program.wait() == 0
+    assert ast.get_docstring(syntax_tree(stage)) in program.output
+    assert f"python3 webserver{stage}.py" in program.output
+    assert "curl localhost:8888/hello" in program.output
+    assert "(default: 127.0.0.1)" in program.output
+    assert "(default: 8888)" in program.output
+    for following in STAGES[STAGES.index(stage) + 1 :][:1]:
+        assert f"Next    webserver{following}.py" in program.output
+
+
+@pytest.mark.parametrize("stage, delay", [("3b", 60), ("3c", 60), ("3e", 3)])
+def test_default_delay_is_the_articles(begin, stage, delay):
+    program = begin(stage, "--help")
+    assert program.wait() == 0
+    _, _, explained = program.output.partition("\n  --delay SECONDS")
+    assert f"(default: {delay})" in explained
+
+
+@all_stages
+def test_script_runs_on_its_own_with_the_standard_library_only(start, stage):
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(ROOT / f"webserver{stage}.py", folder)
+        server = start(Server, stage, folder=pathlib.Path(folder), flags=["-I", "-S"])
+        server.ask().wait_for_answer()
+
+
+# A process without os.fork stands in for a system without it.
+WITHOUT_FORK = """if True:
+    import os, runpy, sys
+    del os.fork
+    sys.argv = sys.argv[1:]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("script", [f"webserver{s}" for s in FORKING_STAGES] + ["client3"])
+def test_without_fork_it_says_so_in_one_line(start, script):
+    command = [sys.executable, "-c", WITHOUT_FORK, ROOT / f"{script}.py"]
+    program = start(Program, command)
+    assert program.wait() == 1
+    assert program.output == ""
+    line, = program.errors.splitlines()
+    assert "fork" in line
+
+
+# Answering
+
+
+@all_stages
+def test_whatever_came_gets_the_whole_answer_and_is_shown_safely(serve, stage):
+    server = serve(stage)
+    for what, data in REQUESTS.items():
+        if stage == "3e":
+            server = serve(stage)  # which dies when a child ends
+        client = send_at_once(server, data)
+        if stage == "3d":  # it never ends a connection, and does not show what came
+            wait_until(lambda: client.answered and client.received == RESPONSE, what)
+        else:
+            assert client.wait_for_end() == RESPONSE, what
+            assert not client.was_reset, what
+            assert repr(data) in server.output, what
+        assert re.fullmatch(r"[ -~\n]*", server.output), what  # printable ASCII
+
+
+def send_at_once(server, data):
+    """A connection on which all of data has come before the server looks at it."""
+    server.stop()
+    client = server.connect()
+    client.send(data)
+    server.go_on()
+    return client
+
+
+@all_stages
+def test_output_is_seen_at_once_in_a_pipe(begin, stage):
+    read, write = os.pipe()
+    program = begin(stage, "--port", "0", stdout=write)
+    os.close(write)
+    printed = read_until(read, r"^Serving HTTP on port (\d+) \.\.\.\n")
+    request = b"GET /seen HTTP/1.1\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", int(printed[1])), DEADLINE) as client:
+        client.sendall(request)
+        what = r"^Connections kept open: 1\n" if stage == "3d" else re.escape(repr(request))
+        read_until(read, what)
+        assert program.running
+    os.close(read)
+
+
+def read_until(pipe, pattern):
+    """Read from a pipe until a pattern is found in what came. Returns the match."""
+    text = ""
+    while not re.search(pattern, text, re.MULTILINE):
+        assert select.select([pipe], [], [], DEADLINE)[0], f"no {pattern} in {text!r}"
+        text += os.read(pipe, 4096).decode()
+    return re.search(pattern, text, re.MULTILINE)
+
+
+# Clients that misbehave
+
+
+@all_stages
+def test_client_that_sent_nothing_gets_nothing_and_causes_no_delay(serve, stage):
+    server = serve(stage, delay=LONG)
+    client = server.connect()
+    client.finish_sending()
+    if stage == "3d":
+        server.wait_until_zombies(1)
+        assert not client.answered
+    else:
+        assert client.wait_for_end() == b""
+    assert_well(server, stage)
+
+
+@all_stages
+def test_client_that_leaves_at_once_does_no_harm(serve, stage):
+    server = serve(stage, delay=LONG)
+    server.connect().close()
+    assert_well(server, stage)
+
+
+@all_stages
+def test_client_that_resets_does_no_harm(serve, stage):
+    server = serve(stage, delay=LONG)
+    server.stop()
+    client = server.connect()
+    client.send(b"GET / HTTP/1.1\r\n\r\n")
+    client.reset()
+    server.go_on()  # it accepts a connection that is reset already
+    assert_well(server, stage)
+
+
+@all_stages
+def test_client_that_resets_while_it_is_waited_for_does_no_harm(serve, stage):
+    server = serve(stage, delay=LONG)
+    client = server.connect()
+    if stage in FORKING_STAGES:
+        server.wait_until_children(1)
+    server.wait_until_blocked()  # in recv
+    client.reset()
+    assert_well(server, stage)
+
+
+def assert_well(server, stage):
+    """Assert that the server serves the next client, and that nobody has complained.
+
+    3e may die when a child ends, as is its lesson, but of nothing else.
+    """
+    if stage == "3e":
+        wait_until(
+            lambda: not server.running or (server.blocked() and not server.children()),
+            "the child has ended, and perhaps the server",
+        )
+    if server.running:
+        server.ask().wait_for_answer()
+        assert server.errors == ""
+    else:
+        assert stage == "3e"
+        assert server.errors.count("Traceback") == 1
+        assert "InterruptedError" in server.errors
+        assert "terminated with status 0" in server.output
+
+
+# Ctrl-C
+
+
+@all_stages
+def test_ctrl_c_ends_a_server_without_clients_with_status_0(serve, stage):
+    assert_ctrl_c_ends(serve(stage))
+
+
+@all_stages
+def test_ctrl_c_ends_a_server_and_its_children_amid_their_work_with_status_0(serve, stage):
+    server = serve(stage, delay=LONG)
+    if stage != "3a":  # which does not sleep
+        server.ask().wait_for_answer()
+    if stage != "3b":  # which does
+        server.connect()  # and says nothing
+    if stage in SLEEPING_STAGES and stage in FORKING_STAGES:
+        server.wait_until_children(2)
+    server.wait_until_blocked()
+    assert_ctrl_c_ends(server)
+
+
+def assert_ctrl_c_ends(server):
+    """Assert that Ctrl-C ends a server and its children, with status 0 and no word."""
+    server.press_ctrl_c()
+    assert server.wait() == 0
+    assert server.errors == ""
+    wait_until(lambda: server.processes() == [], "its children have ended")
+
+
+# The text of the scripts
+
+
+def test_ci_runs_the_readmes_test_command():
+    command, = re.findall(r"^python3 -m venv .*pytest$", (ROOT / ".ci/run").read_text(), re.M)
+    assert f"\n{command}\n" in (ROOT / "README.md").read_text()
+
+
+@all_stages
+def test_what_is_not_the_lesson_is_the_same_text_in_all_stages(stage):
+    """Of 3c, which has all of it, a stage may leave out lines, and the delay."""
+    ours, full = pieces(stage), pieces("3c")
+    for name in ("RESPONSE", "make_listen_socket", "__main__"):
+        assert ours[name] == full[name]
+    for name in ("handle_request", "parse_options", "main"):
+        remaining = iter(without_delay(full[name]))
+        for line in without_delay(ours[name]):
+            assert line in remaining, f"{name} of {stage}: {line}"
+
+
+def without_delay(text):
+    """The lines of a piece without the delay's value, and without it as an argument."""
+    text = re.sub(r", (options\.)?delay\)", ")", text)
+    return re.sub(r"default=\d+,$", "default=...,", text, flags=re.MULTILINE).splitlines()
+
+
+def pieces(stage):
+    """The functions, the constants and the last block of a script, by their names."""
+    text = (ROOT / f"webserver{stage}.py").read_text()
+    found = {}
+    for node in syntax_tree(stage).body:
+        segment = ast.get_source_segment(text, node)
+        if isinstance(node, ast.FunctionDef):
+            found[node.name] = segment
+        elif isinstance(node, ast.Assign):
+            found[node.targets[0].id] = segment
+        elif isinstance(node, ast.If):
+            found["__main__"] = segment
+    return found
+
+
+def syntax_tree(stage):
+    return ast.parse((ROOT / f"webserver{stage}.py").read_text())
