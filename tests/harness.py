@@ -208,8 +208,16 @@ class Server(Program):
         return system.memory(self.pid)
 
     def wait_until_children(self, count):
-        """Wait until it has count children, zombies among them. Returns them."""
-        wait_until(lambda: len(self.children()) == count, f"there are {count} children")
+        """Wait until it has count children, zombies among them. Returns them.
+
+        Raises AssertionError if it ends: then it has none, for another reason.
+        """
+
+        def seen():
+            assert self.running, f"the server ended: {self.errors}"
+            return len(self.children()) == count
+
+        wait_until(seen, f"there are {count} children")
         return self.children()
 
     def wait_until_zombies(self, count):
@@ -219,11 +227,19 @@ class Server(Program):
         """Whether it and all its children are asleep in a system call, or zombies."""
         resting = system.BLOCKED + system.ZOMBIE
         family = [p for p in system.processes() if self.pid in (p.pid, p.parent)]
-        return all(process.state in resting for process in family)
+        return family != [] and all(process.state in resting for process in family)
 
     def wait_until_blocked(self):
-        """Wait until nothing more happens in it before somebody, or a timer, wakes it."""
-        wait_until(self.blocked, "the server and its children are asleep")
+        """Wait until nothing more happens in it before somebody, or a timer, wakes it.
+
+        Raises AssertionError if it ends.
+        """
+
+        def seen():
+            assert self.running, f"the server ended: {self.errors}"
+            return self.blocked()
+
+        wait_until(seen, "the server and its children are asleep")
 
     def wait_until_queued(self, count, unless):
         """Wait until count connections are in the listen queue, and stay there.

@@ -150,8 +150,8 @@ def test_host_unknown_or_not_ours_is_one_line(begin, stage):
         assert "earlier stage" not in line
 
 
-PORTS = ["--port=-1", "--port=65536", "--port=x", "--port=80.5", "--port="]
-DELAYS = ["--delay=-1", "--delay=86401", "--delay=x", "--delay=nan", "--delay=inf"]
+PORTS = ["--port=-1", "--port=65536", "--port=x"]
+DELAYS = ["--delay=-1", "--delay=inf", "--delay=nan", "--delay=x"]
 
 
 @all_stages
@@ -284,32 +284,36 @@ def test_client_that_sent_nothing_gets_nothing_and_causes_no_delay(serve, stage)
 
 
 @all_stages
-def test_client_that_leaves_at_once_does_no_harm(serve, stage):
+def test_client_that_leaves_or_resets_does_no_harm(serve, stage):
     server = serve(stage, delay=LONG)
+    for misbehave in (leave_at_once, reset_in_the_queue, reset_while_waited_for):
+        misbehave(server, stage)
+        assert_well(server, stage)
+        if stage in ("3b", "3e"):  # asleep now, or dead
+            server = serve(stage, delay=LONG)
+
+
+def leave_at_once(server, stage):
     server.connect().close()
-    assert_well(server, stage)
 
 
-@all_stages
-def test_client_that_resets_does_no_harm(serve, stage):
-    server = serve(stage, delay=LONG)
+def reset_in_the_queue(server, stage):
+    """What accept returns is reset already, the request in it is lost."""
     server.stop()
-    client = server.connect()
-    client.send(b"GET / HTTP/1.1\r\n\r\n")
+    client = server.ask()
     client.reset()
-    server.go_on()  # it accepts a connection that is reset already
-    assert_well(server, stage)
+    server.go_on()
 
 
-@all_stages
-def test_client_that_resets_while_it_is_waited_for_does_no_harm(serve, stage):
-    server = serve(stage, delay=LONG)
+def reset_while_waited_for(server, stage):
+    """The server, or its child, is in recv at the reset."""
+    server.wait_until_blocked()
+    children = len(server.children())
     client = server.connect()
     if stage in FORKING_STAGES:
-        server.wait_until_children(1)
-    server.wait_until_blocked()  # in recv
+        server.wait_until_children(children + 1)
+    server.wait_until_blocked()
     client.reset()
-    assert_well(server, stage)
 
 
 def assert_well(server, stage):
@@ -365,7 +369,8 @@ def assert_ctrl_c_ends(server):
 
 
 def test_ci_runs_the_readmes_test_command():
-    command, = re.findall(r"^python3 -m venv .*pytest$", (ROOT / ".ci/run").read_text(), re.M)
+    gate = (ROOT / ".ci/run").read_text()
+    command, = re.findall(r"^python3 -m venv .*pytest$", gate, re.MULTILINE)
     assert f"\n{command}\n" in (ROOT / "README.md").read_text()
 
 
