@@ -28,7 +28,6 @@ LONG = 600  # a delay in seconds that no test sees the end of
 DEADLINE = 20  # seconds; only a failure takes that long
 
 
-
 def wait_until(condition, what):
     """Returns what condition() returns, as soon as that is true.
 
@@ -49,11 +48,11 @@ class Program:
     """A program in a process group of its own, its output in files without a name.
 
     limits, a dict such as {resource.RLIMIT_NOFILE: 256}, are its resource limits
-    (getrlimit(2)); stdout is a file or subprocess.PIPE. Raises OSError if the program
-    cannot be started.
+    (getrlimit(2)); stdout is a file for its output. Raises OSError if the program cannot
+    be started.
     """
 
-    def __init__(self, command, limits=None, stdout=None, cwd=None, env=None):
+    def __init__(self, command, limits=None, stdout=None, env=None):
         self._stdout = tempfile.TemporaryFile()
         self._stderr = tempfile.TemporaryFile()
 
@@ -66,7 +65,6 @@ class Program:
             stdin=subprocess.DEVNULL,
             stdout=stdout or self._stdout,
             stderr=self._stderr,
-            cwd=cwd,
             env={**clean_environment(), **(env or {})},
             start_new_session=True,
             preexec_fn=set_limits if limits else None,
@@ -111,11 +109,10 @@ class Program:
 
     def kill(self):
         """End its whole group, if there is any of it left, and wait until it is gone."""
-        if kill_group(self.pid):
-            self.popen.wait()
+        left = kill_group(self.pid)
+        self.popen.wait()
+        if left:
             wait_until(lambda: not self.processes(), "the program's children have ended")
-        if self.popen.stdout:
-            self.popen.stdout.close()
         self._stdout.close()
         self._stderr.close()
         guard.tell(f"gone {self.pid}")
