@@ -81,25 +81,48 @@ def memory(pid):
         return int(next(line for line in file if line.startswith("VmRSS")).split()[1])
 
 
-def queued(port):
-    """How many connections wait to be accepted on a listening IPv4 port.
+def listening(port):
+    """The listening socket on a port of 127.0.0.1: what descriptors() says of it (Linux,
+    else ''), and how many connections wait to be accepted on it.
 
-    On Linux a listening socket's rx_queue in /proc/net/tcp (proc(5)).
-    Raises LookupError if nobody listens on the port.
+    On Linux that is its rx_queue in /proc/net/tcp (proc(5)), or in /proc/net/tcp6,
+    where a socket for all addresses of both families is. None if nobody listens.
     """
     if not LINUX:
         for row in run("netstat", "-anL", "-p", "tcp").splitlines():
             fields = row.split()
             if fields and fields[-1].endswith(f".{port}"):
-                return int(fields[1].split("/")[0])
-        raise LookupError(f"nobody listens on port {port}")
-    with open("/proc/net/tcp") as file:
-        for row in file.readlines()[1:]:
-            fields = row.split()
-            listening = fields[3] == "0A"
-            if listening and int(fields[1].partition(":")[2], 16) == port:
-                return int(fields[4].partition(":")[2], 16)
-    raise LookupError(f"nobody listens on port {port}")
+                return "", int(fields[1].split("/")[0])
+        return None
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        if not os.path.exists(table):
+            continue  # a system without IPv6
+        with open(table) as file:
+            rows = [row.split() for row in file.readlines()[1:]]
+        for row in rows:
+            listens = row[3] == "0A"
+            if listens and int(row[1].rpartition(":")[2], 16) == port:
+                return f"socket:[{row[9]}]", int(row[4].partition(":")[2], 16)
+    return None
+
+
+def queued(port):
+    """How many connections wait to be accepted on a port; None if nobody listens."""
+    found = listening(port)
+    return found and found[1]
+
+
+def marked(mark):
+    """The PIDs of all processes with a text in their environment (Linux; else none)."""
+    found = []
+    for process in processes() if LINUX else []:
+        try:
+            with open(f"/proc/{process.pid}/environ", "rb") as file:
+                if process.state != ZOMBIE and mark.encode() in file.read():
+                    found.append(process.pid)
+        except OSError:
+            pass  # it has ended meanwhile, or is nobody's business
+    return found
 
 
 def tasks_of_user(uid):

@@ -7,7 +7,8 @@ import socket
 import sys
 
 import pytest
-from harness import DEADLINE, ROOT, Program, wait_until
+from programs import Patience, Program, wait_until
+from servers import ROOT
 
 CLIENT = [sys.executable, ROOT / "client3.py"]
 
@@ -17,7 +18,7 @@ class Listener:
 
     def __init__(self):
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self._socket.settimeout(DEADLINE)
+        self._socket.settimeout(Patience.seconds)
         self.port = self._socket.getsockname()[1]
         self.requests = []
         self._connections = []
@@ -28,7 +29,7 @@ class Listener:
         for _ in range(count):
             connection, _ = self._socket.accept()
             self._connections.append(connection)
-            connection.settimeout(DEADLINE)
+            connection.settimeout(Patience.seconds)
             self.requests.append(connection.recv(4096))
             connections.append(connection)
         return connections

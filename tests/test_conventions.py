@@ -1,9 +1,11 @@
 """What all the scripts share, whatever they teach."""
 
 import ast
+import errno
 import os
 import pathlib
 import re
+import resource
 import select
 import shutil
 import socket
@@ -12,16 +14,16 @@ import tempfile
 
 import pytest
 import system
-from harness import (
-    DEADLINE,
+from programs import Patience, Program, wait_until
+from servers import (
+    ARTICLES_DELAY,
     LINUX_ONLY,
     LONG,
     ROOT,
     SLEEPING_STAGES,
     STAGES,
-    Program,
-    Server,
-    wait_until,
+    OwnServer,
+    user_with_few_processes,
 )
 
 FORKING_STAGES = [stage for stage in STAGES if stage >= "3c"]
@@ -57,7 +59,7 @@ def serve(start):
     def serve(stage, delay=0, **how):
         if stage in SLEEPING_STAGES:
             how["delay"] = delay
-        return start(Server, stage, **how)
+        return start(OwnServer, stage, **how)
 
     return serve
 
@@ -91,16 +93,16 @@ def test_default_is_port_8888_of_127_0_0_1(begin, stage):
 def test_nobody_gets_in_from_outside_unasked(serve, stage):
     server = serve(stage)
     with pytest.raises(OSError):  # another address of this machine
-        socket.create_connection(("127.0.0.2", server.port), DEADLINE).close()
+        socket.create_connection(("127.0.0.2", server.port), Patience.seconds).close()
 
 
 @LINUX_ONLY  # all of 127.0.0.0/8 is this machine
 @all_stages
 def test_host_is_where_it_listens(start, stage):
-    server = start(Server, stage, "--host", "127.0.0.2")
-    socket.create_connection(("127.0.0.2", server.port), DEADLINE).close()
+    server = start(OwnServer, stage, "--host", "127.0.0.2")
+    socket.create_connection(("127.0.0.2", server.port), Patience.seconds).close()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", server.port), DEADLINE).close()
+        socket.create_connection(("127.0.0.1", server.port), Patience.seconds).close()
 
 
 @LINUX_ONLY
@@ -180,19 +182,19 @@ def test_help_is_the_docstring_and_says_what_to_type_and_what_comes_next(begin, 
         assert f"Next    webserver{following}.py" in program.output
 
 
-@pytest.mark.parametrize("stage, delay", [("3b", 60), ("3c", 60), ("3e", 3)])
-def test_default_delay_is_the_articles(begin, stage, delay):
+@pytest.mark.parametrize("stage", SLEEPING_STAGES)
+def test_default_delay_is_the_articles(begin, stage):
     program = begin(stage, "--help")
     assert program.wait() == 0
     _, _, explained = program.output.partition("\n  --delay SECONDS")
-    assert f"(default: {delay})" in explained
+    assert f"(default: {ARTICLES_DELAY[stage]})" in explained
 
 
 @all_stages
 def test_script_runs_on_its_own_with_the_standard_library_only(start, stage):
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(ROOT / f"webserver{stage}.py", folder)
-        server = start(Server, stage, folder=pathlib.Path(folder), flags=["-I", "-S"])
+        server = start(OwnServer, stage, folder=pathlib.Path(folder), flags=["-I", "-S"])
         server.ask().wait_for_answer()
 
 
@@ -213,6 +215,84 @@ def test_without_fork_it_says_so_in_one_line(start, script):
     assert program.output == ""
     line, = program.errors.splitlines()
     assert "fork" in line
+
+
+# What it takes to end, or not
+
+
+def test_3bs_queue_lets_6_clients_wait_and_a_seventh_is_not_connected(serve):
+    server = serve("3b", delay=LONG)
+    server.ask().wait_for_answer()
+    waiting = [server.ask() for _ in range(6)]
+    server.wait_until_queued(6, unless=waiting[0])
+    server.try_to_connect().wait_until_kept_waiting()
+
+
+def test_3d_dies_with_the_traceback_of_accept(serve):
+    server = serve("3d", limits={resource.RLIMIT_NOFILE: 10})
+    server.load("--max-conns=10")
+    assert server.wait() == 1
+    assert server.errors.startswith("Traceback (most recent call last):")
+    assert "in accept" in server.errors  # no descriptor is left to read the source
+    assert server.errors.endswith("OSError: [Errno 24] Too many open files\n")
+
+
+def test_3d_dies_with_the_traceback_of_fork(serve):
+    server = serve("3d", **user_with_few_processes(10))
+    server.load("--max-conns=20")
+    assert server.wait() == 1
+    assert server.errors.startswith("Traceback (most recent call last):")
+    assert "fork()" in server.errors
+    again = f"[Errno {errno.EAGAIN}] Resource temporarily unavailable"
+    assert server.errors.endswith(f"BlockingIOError: {again}\n")
+
+
+def test_3e_dies_with_the_traceback_of_accept(serve):
+    server = serve("3e")
+    client = server.connect()
+    child, = server.wait_until_children(1)
+    server.wait_until_blocked()
+    client.ask()
+    assert server.wait() == 1
+    assert f"\nChild {child.pid} terminated with status 0\n" in server.output
+    assert "accept(listen_socket)" in server.errors
+    assert server.errors.endswith("InterruptedError: [Errno 4] Interrupted system call\n")
+
+
+@LINUX_ONLY
+def test_3g_says_in_one_line_when_fork_fails(serve):
+    server = serve("3g", **user_with_few_processes(100))
+    with server.soft_limit(resource.RLIMIT_NPROC, 0):
+        for n in (1, 2):
+            server.ask().wait_for_end()
+            server.wait_until_blocked()
+            assert server.errors.count("\n") == n
+            assert server.errors.count(f"[Errno {errno.EAGAIN}]") == n
+
+
+@LINUX_ONLY
+def test_3g_says_in_one_line_when_accept_fails(serve):
+    server = serve("3g")
+    with server.soft_limit(resource.RLIMIT_NOFILE, len(server.descriptors())):
+        server.ask()  # gets the descriptor that the call under way has reserved
+        wait_until(lambda: server.errors, "it says something")
+        wait_until(lambda: server.errors.endswith("\n"), "it says it all")
+    for line in server.errors.splitlines():
+        assert "accept" in line
+        assert f"[Errno {errno.EMFILE}]" in line
+
+
+def test_3gs_memory_is_the_same_after_a_thousand_connections(serve):
+    server = serve("3g")
+
+    def load(rounds):
+        for _ in range(rounds):
+            assert server.load("--max-clients=4", "--max-conns=25").wait() == 0
+        server.wait_until_children(0)
+        return system.memory(server.pid)
+
+    before = load(1)
+    assert load(10) <= before + 64  # KiB: 64 bytes for each connection
 
 
 # Answering
@@ -250,7 +330,7 @@ def test_output_is_seen_at_once_in_a_pipe(begin, stage):
     os.close(write)
     printed = read_until(read, r"^Serving HTTP on port (\d+) \.\.\.\n")
     request = b"GET /seen HTTP/1.1\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", int(printed[1])), DEADLINE) as client:
+    with socket.create_connection(("127.0.0.1", int(printed[1])), Patience.seconds) as client:
         client.sendall(request)
         what = r"^Connections kept open: 1\n" if stage == "3d" else re.escape(repr(request))
         read_until(read, what)
@@ -262,7 +342,7 @@ def read_until(pipe, pattern):
     """Read from a pipe until a pattern is found in what came. Returns the match."""
     text = ""
     while not re.search(pattern, text, re.MULTILINE):
-        assert select.select([pipe], [], [], DEADLINE)[0], f"no {pattern} in {text!r}"
+        assert select.select([pipe], [], [], Patience.seconds)[0], f"no {pattern} in {text!r}"
         text += os.read(pipe, 4096).decode()
     return re.search(pattern, text, re.MULTILINE)
 
@@ -345,12 +425,14 @@ def test_ctrl_c_ends_a_server_without_clients_with_status_0(serve, stage):
 @all_stages
 def test_ctrl_c_ends_a_server_and_its_children_amid_their_work_with_status_0(serve, stage):
     server = serve(stage, delay=LONG)
-    if stage != "3a":  # which does not sleep
-        server.ask().wait_for_answer()
-    if stage != "3b":  # which does
+    if stage != "3b":
         server.connect()  # and says nothing
-    if stage in SLEEPING_STAGES and stage in FORKING_STAGES:
-        server.wait_until_children(2)
+    if stage in FORKING_STAGES:
+        server.wait_until_children(1)
+    if stage != "3a":
+        server.ask().wait_for_answer()
+    if stage in FORKING_STAGES:  # that child sleeps, or is a zombie, or is reaped
+        server.wait_until_children(1 if stage in ("3f", "3g") else 2)
     server.wait_until_blocked()
     assert_ctrl_c_ends(server)
 

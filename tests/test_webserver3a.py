@@ -1,43 +1,71 @@
 """Stage 3a: an iterative server serves one client at a time."""
 
+from programs import saw
+from servers import wait_until_printed
+
 
 def test_curl_prints_the_answer_and_ends(serve):
+    """curl prints the answer and ends.
+
+    Hint: Send the answer to the client's connection, and then close the connection.
+    """
     curl = serve().curl("/hello")
-    assert curl.wait() == 0
-    assert curl.output != ""
+    assert curl.wait() == 0, saw(f"curl ends with an error: {curl.errors}", "it ends well")
+    assert curl.output != "", saw("curl prints nothing", "it prints the answer")
 
 
 def test_any_path_gets_the_same_answer(serve):
+    """Any path gets the same answer.
+
+    Hint: Do not look at the request: answer whatever came, with the same bytes.
+    """
     server = serve()
     answers = [server.ask(path).wait_for_end() for path in ("/hello", "/", "/a/b?c=d")]
-    assert answers[0] != b""
-    assert answers == [answers[0]] * 3
+    assert answers[0] != b"", saw("the answer is empty", "a greeting")
+    assert answers == [answers[0]] * 3, saw("the answers differ", "the same for all")
 
 
 def test_request_is_printed(serve):
+    """The server prints the request.
+
+    Hint: Print what you have received, and let nothing hold it back in a buffer.
+    """
     server = serve()
     server.ask("/some/path").wait_for_end()
-    assert "GET /some/path HTTP/1.1" in server.output
+    wait_until_printed(server, "GET /some/path")
 
 
 def test_clients_are_served_one_after_the_other(serve):
+    """The server serves one client after the other.
+
+    Hint: After it has closed a connection, a server accepts the next: in a loop.
+    """
     server = serve()
     for _ in range(3):
         server.ask().wait_for_end()
 
 
 def test_silent_client_holds_up_the_next_one(serve):
+    """A client that connects and says nothing holds up the next one.
+
+    Hint: An iterative server waits in recv for the client that it has accepted. Yours
+    seems to serve another meanwhile, by a process or a thread.
+    """
     server = serve()
     server.connect()  # and says nothing
     second = server.ask()
     server.wait_until_queued(1, unless=second)
-    assert not second.answered
+    assert not second.answered, saw("the second client is answered", "it waits")
 
 
 def test_next_client_is_served_when_the_silent_one_leaves(serve):
+    """The next client is served when the silent one leaves.
+
+    Hint: recv returns nothing when the client has left: close, and accept the next.
+    """
     server = serve()
     silent = server.connect()
     second = server.ask()
     server.wait_until_queued(1, unless=second)
     silent.close()
-    assert second.wait_for_end() != b""
+    assert second.wait_for_end() != b"", saw("it gets nothing", "the answer")

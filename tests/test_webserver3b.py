@@ -2,68 +2,93 @@
 
 import time
 
-from harness import LINUX_ONLY, LONG
+from programs import saw
+from servers import LONG, wait_until_printed
 
 
 def test_first_client_is_answered_at_once_and_its_connection_stays(serve):
+    """The first client is answered at once, and its connection stays open.
+
+    Hint: Send the answer first, then sleep, and close the connection after that.
+    """
     server = serve(delay=LONG)
     client = server.ask()
     client.wait_for_answer()
     server.wait_until_blocked()
-    assert not client.ended
+    assert not client.ended, saw("the connection ends with the answer", "it stays open")
 
 
 def test_first_client_ends_after_the_delay(serve):
+    """The first client's connection ends after the delay.
+
+    Hint: Sleep between the answer and the close, and sleep all of the delay.
+    """
     server = serve(delay=0.3)
     start = time.monotonic()
     server.ask().wait_for_end()
-    assert time.monotonic() - start >= server.delay
+    assert_took(start, server.delay)
 
 
-def test_curl_shows_the_answer_while_it_waits_for_the_end(serve):
+def test_curl_prints_the_answer_and_ends_after_the_delay(serve):
+    """curl prints the answer and ends after the delay.
+
+    Hint: curl ends when the connection ends, which is when the server closes it.
+    """
     server = serve(delay=0.3)
     start = time.monotonic()
     curl = server.curl()
-    assert curl.wait() == 0
-    assert curl.output != ""
-    assert time.monotonic() - start >= server.delay
+    status = curl.wait(server.allowance())
+    assert status == 0, saw(f"curl ends with an error: {curl.errors}", "it ends well")
+    assert curl.output != "", saw("curl prints nothing", "it prints the answer")
+    assert_took(start, server.delay)
 
 
 def test_second_client_is_connected_but_neither_answered_nor_printed(serve):
+    """During the first one's delay a second client is connected, but not served.
+
+    Hint: An iterative server comes to accept again after the first client only; until
+    then the second waits in the listen queue. Yours seems to serve both at a time.
+    """
     server = serve(delay=LONG)
     server.ask("/first").wait_for_answer()
     second = server.ask("/second")
     server.wait_until_queued(1, unless=second)
-    assert not second.answered
-    assert "GET /first" in server.output
-    assert "GET /second" not in server.output
+    assert not second.answered, saw("the second client is answered", "it waits")
+    wait_until_printed(server, "GET /first")
+    printed = "GET /second" in server.output
+    assert not printed, saw("the second request is printed", "it has not been read")
 
 
 def test_second_client_waits_for_the_first_ones_delay_and_then_for_its_own(serve):
+    """A second client waits for the first one's delay, and then for one of its own.
+
+    Hint: Each client's sleep is part of serving it, and one is served after the other.
+    """
     server = serve(delay=0.3)
     start = time.monotonic()
     server.ask("/first").wait_for_answer()
     second = server.ask("/second")
     second.wait_for_answer()
-    assert time.monotonic() - start >= server.delay
-    assert "GET /second" in server.output
+    assert_took(start, server.delay)
+    wait_until_printed(server, "GET /second")
     second.wait_for_end()
-    assert time.monotonic() - start >= 2 * server.delay
+    assert_took(start, 2 * server.delay)
 
 
 def test_n_clients_take_n_delays(serve):
+    """Three clients take three delays.
+
+    Hint: An iterative server sleeps for each client by itself, never for two at a time.
+    """
     server = serve(delay=0.3)
     start = time.monotonic()
     clients = [server.ask() for _ in range(3)]
     for client in clients:
         client.wait_for_end()
-    assert time.monotonic() - start >= len(clients) * server.delay
+    assert_took(start, 3 * server.delay)
 
 
-@LINUX_ONLY
-def test_six_clients_wait_and_a_seventh_is_not_connected(serve):
-    server = serve(delay=LONG)
-    server.ask().wait_for_answer()
-    waiting = [server.ask() for _ in range(6)]
-    server.wait_until_queued(6, unless=waiting[0])
-    server.try_to_connect().wait_until_kept_waiting()
+def assert_took(start, seconds):
+    """Assert that so many seconds have passed since the time `start`, if not more."""
+    took = time.monotonic() - start
+    assert took >= seconds, saw(f"it takes {took:.2f} s", f"at least {seconds:g} s")

@@ -1,83 +1,125 @@
 """Stage 3c: each connection gets a child process; the child sleeps after its answer."""
 
-import re
 import time
 
 import system
-from harness import LONG, wait_until
+from programs import saw
+from servers import LONG, wait_until_printed
 
 
 def test_clients_are_all_answered_at_once_while_every_child_sleeps(serve):
+    """All clients are answered at once, and a child sleeps for each of them.
+
+    Hint: Fork after accept; let the child answer and sleep, and the parent accept again.
+    """
     server = serve(delay=LONG)
     clients = [server.ask() for _ in range(5)]
     for client in clients:
         client.wait_for_answer()
     server.wait_until_blocked()
-    assert len(server.children()) == 5
-    assert server.zombies() == []
-    assert not any(client.ended for client in clients)
+    alive = len(server.children()) - len(server.zombies())
+    assert alive == 5, saw(f"5 clients are served by {alive} children", "by 5")
+    ended = sum(client.ended for client in clients)
+    assert ended == 0, saw(f"{ended} of 5 connections end with the answer", "none does")
 
 
 def test_clients_all_end_after_about_one_delay(serve):
+    """Six clients all end after about one delay.
+
+    Hint: The children sleep at the same time, so that nobody waits for another's sleep.
+    """
     server = serve(delay=1)
     start = time.monotonic()
     clients = [server.ask() for _ in range(6)]
     for client in clients:
         client.wait_for_end()
     took = time.monotonic() - start
-    assert took >= server.delay
-    assert took < 6 * server.delay  # what an iterative server takes
+    one, six = server.delay, 6 * server.delay
+    assert one <= took < six, saw(f"they take {took:.2f} s", f"{one} s, not {six} s")
 
 
 def test_silent_client_holds_up_nobody(serve):
+    """A client that connects and says nothing holds up nobody.
+
+    Hint: Only the child may wait in recv, never the parent.
+    """
     server = serve(delay=0)
     server.connect()  # and says nothing
-    server.ask().wait_for_end()
+    server.ask().wait_for_answer()
 
 
 def test_parent_prints_its_pid(serve):
+    """The server prints its PID.
+
+    Hint: Print what getpid returns, once, before the loop.
+    """
     server = serve(delay=0)
-    wait_until(lambda: str(server.pid) in numbers(server.output), "the PID is printed")
+    wait_until_printed(server, rf"\b{server.pid}\b")
 
 
 def test_each_child_prints_its_own_pid_and_its_parents(serve):
+    """Each child prints its own PID and its parent's, in one line.
+
+    Hint: In the child, print what getpid and getppid return.
+    """
     server = serve(delay=LONG)
     for _ in range(3):
         server.ask().wait_for_answer()
     pids = [child.pid for child in server.children()]
-    assert len(pids) == 3
-    lines = [set(numbers(line)) for line in server.output.splitlines()]
+    assert len(pids) == 3, saw(f"3 clients are served by {len(pids)} children", "by 3")
     for pid in pids:
-        assert any({str(pid), str(server.pid)} <= line for line in lines)
+        both = rf"(?=.*\b{pid}\b).*\b{server.pid}\b"
+        wait_until_printed(server, both, f"a line with {pid} and {server.pid}")
 
 
 def test_child_closes_its_copy_of_the_listening_socket(serve):
+    """A child closes its copy of the listening socket.
+
+    Hint: After fork the child has a copy of every descriptor of the parent's. It
+    accepts nothing, and so closes the listening socket first of all.
+    """
     server = serve(delay=LONG)
-    listen_socket, = system.sockets(server.pid)
+    listen_socket = server.listen_socket()
     server.ask().wait_for_answer()
     server.wait_until_blocked()
-    child, = server.children()
-    assert listen_socket not in system.sockets(child.pid)
-    assert len(system.sockets(child.pid)) == 1
+    for child in server.children():
+        has_it = listen_socket in system.sockets(child.pid)
+        assert not has_it, saw("the child has it open", "it is closed in the child")
+    assert server.children() != [], saw("there is no child", "one for each client")
 
 
 def test_parent_closes_its_copy_of_each_connection(serve):
+    """The parent closes its copy of each connection.
+
+    Hint: After fork, the parent must close the connection that it leaves to the child.
+    """
     server = serve(delay=LONG)
-    before = server.descriptors()
+    before = len(server.descriptors())
     for _ in range(3):
         server.ask().wait_for_answer()
     server.wait_until_blocked()
-    assert server.descriptors() == before
+    more = len(server.descriptors()) - before
+    assert more == 0, saw(f"3 clients cost the parent {more} descriptors", "none")
+
+
+def test_server_goes_on_when_children_have_ended(serve):
+    """The server goes on when children have ended.
+
+    Hint: Without a handler for SIGCHLD the end of a child does nothing to the parent.
+    """
+    server = serve(delay=0)
+    server.ask().wait_for_end()
+    server.wait_until_zombies(1)
+    server.ask().wait_for_answer()
 
 
 def test_finished_children_stay_zombies(serve):
+    """Finished children stay zombies, because nobody waits for them.
+
+    Hint: This stage has no handler for SIGCHLD, does not ignore it and calls no wait.
+    """
     server = serve(delay=0)
-    for _ in range(4):
-        server.ask().wait_for_end()
+    clients = [server.ask() for _ in range(4)]
+    for client in clients:
+        client.wait_for_end()
     server.wait_until_zombies(4)
-    assert len(server.children()) == 4
-
-
-def numbers(text):
-    """The whole numbers in a text, as strings."""
-    return re.findall(r"\d+", text)

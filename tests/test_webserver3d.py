@@ -6,55 +6,84 @@ import re
 import resource
 import signal
 
-from harness import user_with_few_processes, wait_until
+from programs import saw, wait_until
+from servers import assert_died_of
 
 
 def test_curl_prints_the_answer_and_never_ends(serve):
+    """curl prints the answer and never ends.
+
+    Hint: The child answers, closes its copy of the connection and ends; the parent must
+    keep its own copy, in a list, where nothing closes it.
+    """
     server = serve()
     curl = server.curl()
-    wait_until(lambda: curl.output != "", "curl has printed the answer")
+    wait_until(lambda: curl.output != "", "curl prints the answer")
     server.wait_until_zombies(1)  # the child has closed its copy and is gone
     server.wait_until_blocked()
-    assert curl.running
+    assert curl.running, saw("curl ends", "it waits for the end of the connection")
 
 
-def test_connection_ends_when_the_server_is_stopped(serve):
+def test_connection_ends_when_the_server_ends(serve):
+    """The connection stays open when the child is gone, and ends when the server does.
+
+    Hint: A connection ends when the last copy of its descriptor is closed, and the
+    system closes all of a process's when it ends.
+    """
     server = serve()
     client = server.ask()
     client.wait_for_answer()
     server.wait_until_zombies(1)
-    assert not client.ended
-    server.press_ctrl_c()
-    server.wait()
+    server.wait_until_blocked()
+    assert not client.ended, saw("it ends while the server runs", "it stays open")
+    server.send_signal(signal.SIGKILL)
     client.wait_for_end()
 
 
 def test_each_connection_costs_the_parent_one_more_descriptor(serve):
+    """Each connection costs the parent one more descriptor.
+
+    Hint: The parent accepts a connection and never closes its copy of it.
+    """
     server = serve()
     before = len(server.descriptors())
     for n in range(1, 6):
         server.ask().wait_for_answer()
         server.wait_until_zombies(n)
         server.wait_until_blocked()
-        assert len(server.descriptors()) == before + n
+        more = len(server.descriptors()) - before
+        assert more == n, saw(f"{n} connections cost {more} descriptors", n)
 
 
 def test_printed_count_goes_up_by_one_with_each_connection(serve):
+    """The server prints how many connections it keeps: one more with each.
+
+    Hint: Print the length of the list after each connection that the parent adds to it.
+    """
     server = serve()
     counts = []
     for n in range(1, 6):
-        before = server.output
+        before = len(server.output)
         server.ask().wait_for_answer()
         server.wait_until_zombies(n)
         server.wait_until_blocked()
-        counts.append([int(n) for n in re.findall(r"\d+", server.output[len(before) :])])
-    assert any(
+        wait_until(
+            lambda: re.search(r"\d", server.output[before:]),
+            "a number is printed at each connection",
+        )
+        counts.append([int(n) for n in re.findall(r"\d+", server.output[before:])])
+    goes_up = any(
         all(first + n in printed for n, printed in enumerate(counts))
         for first in counts[0]
-    ), counts
+    )
+    assert goes_up, saw(f"it prints {counts}", "numbers that go up by one")
 
 
 def test_each_connection_leaves_a_zombie(serve):
+    """Each connection leaves a zombie.
+
+    Hint: The child ends when it has answered, and this server never waits for it.
+    """
     server = serve()
     for _ in range(5):
         server.ask().wait_for_answer()
@@ -62,32 +91,37 @@ def test_each_connection_leaves_a_zombie(serve):
 
 
 def test_kill_9_does_not_remove_a_zombie_but_the_servers_end_does(serve):
+    """kill -9 does not remove a zombie, but the server's end does.
+
+    Hint: A zombie is an entry in the process table that its parent has not fetched.
+    """
     server = serve()
     server.ask().wait_for_answer()
     server.wait_until_zombies(1)
-    zombie, = server.zombies()
+    zombie = server.zombies()[0]
     os.kill(zombie.pid, signal.SIGKILL)
-    server.ask().wait_for_answer()  # the kernel has had time for the signal
+    server.ask().wait_for_answer()
     server.wait_until_zombies(2)
-    assert zombie in server.zombies()
-    server.press_ctrl_c()
-    server.wait()
-    wait_until(lambda: server.zombies() == [], "the zombies are gone")
+    assert zombie in server.zombies(), saw("the zombie is gone", "it stays")
+    server.send_signal(signal.SIGKILL)
+    wait_until(lambda: server.zombies() == [], "the zombies go with the server")
 
 
 def test_many_clients_kill_it_in_accept_for_want_of_descriptors(serve):
+    """300 clients kill it in accept, when it may have 256 descriptors.
+
+    Hint: Let the error of accept, EMFILE, end the server, and say what it was.
+    """
     server = serve(limits={resource.RLIMIT_NOFILE: 256})
     server.load("--max-clients=300")
-    assert server.wait() != 0
-    assert os.strerror(errno.EMFILE) in server.errors
-    assert "accept" in server.errors
+    assert_died_of(server, errno.EMFILE)
 
 
 def test_many_clients_kill_it_in_fork_for_want_of_processes(serve):
-    how = user_with_few_processes(400)
-    how["limits"][resource.RLIMIT_NOFILE] = 500
-    server = serve(**how)
+    """500 clients kill it in fork, when its user may have 400 processes.
+
+    Hint: Let the error of fork, EAGAIN, end the server, and say what it was.
+    """
+    server = serve(limits={resource.RLIMIT_NOFILE: 500}, processes=400)
     server.load("--max-clients=500")
-    assert server.wait() != 0
-    assert os.strerror(errno.EAGAIN) in server.errors
-    assert "fork" in server.errors
+    assert_died_of(server, errno.EAGAIN)

@@ -1,75 +1,102 @@
 """Stage 3g: every child is reaped, and the server outlives what killed 3d."""
 
-import errno
-import os
 import resource
 
-from harness import LINUX_ONLY, user_with_few_processes, wait_until
+from programs import saw
+from servers import LINUX_ONLY
 
 
-def test_clients_are_served_at_the_same_time(serve):
+def test_silent_client_holds_up_nobody(serve):
+    """A client that connects and says nothing holds up nobody.
+
+    Hint: Only the child may wait in recv, never the parent.
+    """
     server = serve()
     server.connect()  # and says nothing
-    server.ask().wait_for_end()
+    server.ask().wait_for_answer()
 
 
 def test_single_requests_one_at_a_time_leave_no_zombie(serve):
+    """Single requests, one at a time, are all served and leave no zombie.
+
+    Hint: When a child ends, SIGCHLD comes: let its handler wait for the child.
+    """
     server = serve()
     for _ in range(5):
-        assert server.ask().wait_for_end() != b""
+        answer = server.ask().wait_for_end()
+        assert answer != b"", saw("the connection ends without an answer", "an answer")
         server.wait_until_children(0)
 
 
 def test_children_that_end_together_leave_no_zombie(serve):
-    server = serve()
-    assert server.stop_and_go(20) == 0
+    """Children that end together leave no zombie.
+
+    Hint: Signals of one kind are not queued: one wait per signal misses the others. Call
+    waitpid with WNOHANG in a loop, until it has no more ended children.
+    """
+    left = serve().stop_and_go(20)
+    ended = f"{left} of 20 children that ended together stay zombies"
+    assert left == 0, saw(ended, "none does")
 
 
 def test_128_clients_leave_no_zombie(serve):
+    """128 clients at once are all served, and leave no zombie.
+
+    Hint: One SIGCHLD may stand for many children: wait for all that have ended.
+    """
     server = serve()
-    load = server.load("--max-clients", "128")
-    assert load.wait() == 0, load.output
+    load = server.load("--max-clients", "128", "--timeout", "60")
+    assert load.wait(60) == 0, saw(load.output.strip(), "all are answered")
     server.wait_until_children(0)
 
 
-def test_thousands_of_requests_leave_descriptors_and_memory_as_they_were(serve):
+def test_thousands_of_requests_leave_no_zombie_and_no_descriptor(serve):
+    """2,000 requests leave no zombie and no descriptor.
+
+    Hint: The parent has to close each connection after fork, and wait for each child.
+    """
     server = serve()
-
-    def load(rounds):
-        for _ in range(rounds):
-            assert server.load("--max-clients=4", "--max-conns=125").wait() == 0
-        server.wait_until_children(0)
-        return server.descriptors(), server.memory()
-
-    descriptors, memory = load(1)
-    descriptors_later, memory_later = load(4)
-    assert descriptors_later == descriptors
-    assert memory_later <= memory + 128  # KiB: 64 bytes for each connection since
+    before = len(server.descriptors())
+    for _ in range(4):
+        load = server.load("--max-clients=4", "--max-conns=125", "--timeout=60")
+        assert load.wait(60) == 0, saw(load.output.strip(), "all are answered")
+    server.wait_until_children(0)
+    more = len(server.descriptors()) - before
+    assert more == 0, saw(f"the parent has {more} more descriptors", "none")
 
 
 @LINUX_ONLY
 def test_it_goes_on_when_fork_fails_and_is_well_again_afterwards(serve):
-    server = serve(**user_with_few_processes(100))
+    """When fork fails, the server gives up that client and goes on.
+
+    Hint: fork fails when there are too many processes. Close the connection, accept the
+    next, and try again with that one.
+    """
+    server = serve(processes=100)
     with server.soft_limit(resource.RLIMIT_NPROC, 0):
-        for n in (1, 2):
+        for _ in range(2):
             given_up = server.ask()
-            assert given_up.wait_for_end() == b""
+            answer = given_up.wait_for_end()
+            assert answer == b"", saw("an answer, though fork failed", "none")
             server.wait_until_blocked()
-            assert server.errors.count("\n") == n
-            assert server.errors.count(os.strerror(errno.EAGAIN)) == n
-    assert server.ask().wait_for_end() != b""
+    answer = server.ask().wait_for_end()
+    assert answer != b"", saw("no answer, though fork works again", "an answer")
     server.wait_until_children(0)
 
 
 @LINUX_ONLY
 def test_it_goes_on_when_accept_fails_and_is_well_again_afterwards(serve):
+    """When accept fails for want of a descriptor, the server waits a moment and goes on.
+
+    Hint: accept fails when no descriptor is free. The client stays in the listen queue:
+    wait a moment, and accept again.
+    """
     server = serve()
-    with server.soft_limit(resource.RLIMIT_NOFILE, len(server.descriptors())):
+    with server.soft_limit(resource.RLIMIT_NOFILE, max(server.descriptors()) + 1):
         # The call of accept that is under way has got its descriptor; the next has not.
-        assert server.ask().wait_for_end() != b""
+        server.ask().wait_for_end()
         waiting = server.ask()
-        wait_until(lambda: os.strerror(errno.EMFILE) in server.errors, "it says why")
         server.wait_until_queued(1, unless=waiting)
-        assert server.running
-    assert waiting.wait_for_end() != b""
+    answer = waiting.wait_for_end()
+    assert answer != b"", saw("no answer, though there are descriptors", "an answer")
     server.wait_until_children(0)

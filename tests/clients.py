@@ -1,0 +1,118 @@
+"""A client's connection to a server, looked at without waiting for it."""
+
+import socket
+import struct
+
+from programs import Patience, saw, wait_until
+
+
+class Connection:
+    """A client's connection to a port of 127.0.0.1, established when this returns.
+
+    allow is how many seconds longer than usual its answer and its end may take. Raises
+    OSError, ConnectionRefusedError among them, if it is not established.
+    """
+
+    def __init__(self, port, allow=0):
+        address = ("127.0.0.1", port)
+        self.socket = socket.create_connection(address, timeout=Patience.seconds + allow)
+        self.allow = allow
+        self.received = b""
+        self.was_reset = False
+        self._ended = False
+
+    def send(self, data):
+        """Send bytes. Raises OSError if the server has reset the connection."""
+        self.socket.sendall(data)
+
+    def ask(self, path="/hello"):
+        """Send a request for a path (RFC 9112)."""
+        self.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+
+    def look(self):
+        """Take in what has arrived by now, without waiting for more."""
+        self.socket.setblocking(False)
+        try:
+            while not self._ended:
+                data = self.socket.recv(4096)
+                self.received += data
+                self._ended = not data
+        except BlockingIOError:
+            pass  # nothing more has arrived
+        except ConnectionResetError:
+            self._ended = self.was_reset = True
+
+    @property
+    def answered(self):
+        """Whether any byte of an answer has come."""
+        self.look()
+        return bool(self.received)
+
+    @property
+    def ended(self):
+        """Whether the server has ended the connection (its FIN or RST has come)."""
+        self.look()
+        return self._ended
+
+    def wait_for_answer(self):
+        """Wait until the first bytes of the answer have come.
+
+        Raises AssertionError if they do not, or the connection ends without any.
+        """
+
+        def seen():
+            if self.ended and not self.received:
+                raise AssertionError(saw("the connection ends without an answer", "one"))
+            return self.answered
+
+        wait_until(seen, "the first bytes of the answer come", self.allow)
+
+    def wait_for_end(self):
+        """Wait until the server has closed the connection. Returns all that came.
+
+        Raises AssertionError if it does not.
+        """
+        wait_until(lambda: self.ended, "the connection is ended by the server", self.allow)
+        return self.received
+
+    def close(self):
+        """Close it (close(2)): the server gets an end of file."""
+        self.socket.close()
+
+    def finish_sending(self):
+        """Send nothing more: the server reads an end of file (shutdown(2))."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def reset(self):
+        """Break the connection off, with a RST (socket(7), SO_LINGER of 0 seconds)."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+
+class Attempt:
+    """An attempt to connect to a port of 127.0.0.1 that need not succeed."""
+
+    def __init__(self, port):
+        self.socket = socket.socket()
+        self.socket.setblocking(False)
+        self.socket.connect_ex(("127.0.0.1", port))
+
+    def wait_until_kept_waiting(self):
+        """Wait until the kernel has asked again and is not connected all the same.
+
+        It asks again when there is no reply for a second (RFC 6298). Seen in the
+        first bytes of struct tcp_info (tcp(7)): the state, 2 being SYN_SENT, something
+        else, and the number of retransmissions. Linux only.
+        """
+
+        def seen():
+            info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 3)
+            state, _, retransmissions = info
+            assert state == 2, saw("it was established or refused", "neither")
+            return retransmissions > 0
+
+        wait_until(seen, "the kernel repeats its SYN")
+
+    def close(self):
+        """Give it up."""
+        self.socket.close()

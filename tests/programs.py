@@ -1,0 +1,266 @@
+"""Start programs, wait for what they do, and leave none of them behind.
+
+Nothing here waits for time to pass: wait_until() looks until it sees what it waits for,
+and its deadline is there for failures only.
+"""
+
+import contextlib
+import os
+import pty
+import resource
+import signal
+import subprocess
+import tempfile
+import time
+
+import system
+
+MOST_OUTPUT = 8_000_000  # bytes; who prints more prints without end
+MARK = f"webserver3-graded-by-{os.getpid()}-"  # what graded servers' marks start with
+
+
+class Patience:
+    """How long to wait for what has to come, in seconds. Only a failure takes so long."""
+
+    seconds = 20
+
+
+class Unusable(Exception):
+    """A program with which no test can be made, for the reason that is the message."""
+
+
+def saw(seen, expected):
+    """What a failing assertion says: what was seen, and what was to be seen."""
+    return f"Seen      {seen}.\nExpected  {expected}."
+
+
+def wait_until(condition, expected, allow=0):
+    """Returns what condition() returns, as soon as that is true.
+
+    Raises AssertionError, which says what was expected, when that takes longer than
+    Patience.seconds and the seconds that are allowed besides.
+    """
+    __tracebackhide__ = True
+    seconds = Patience.seconds + allow
+    deadline = time.monotonic() + seconds
+    while True:
+        for program in _on_terminals:
+            program.drain()
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(saw(f"not within {seconds:g} seconds", expected))
+        time.sleep(0.003)
+
+
+class Program:
+    """A program in a process group of its own.
+
+    Its output goes to files without a name, or to stdout, a file; with terminal, all of
+    it to a terminal, where programs do not hold it back (stdio(3)). limits, a dict such
+    as {resource.RLIMIT_NOFILE: 256}, are its resource limits (getrlimit(2)). Raises
+    OSError if the program cannot be started.
+    """
+
+    def __init__(self, command, limits=None, stdout=None, env=None, terminal=False):
+        self._stdout = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()
+        self._terminal = None
+        if terminal:
+            self._terminal, stdout = pty.openpty()
+            os.set_blocking(self._terminal, False)
+
+        def set_limits():
+            for limit, value in limits.items():
+                resource.setrlimit(limit, (value, value))
+
+        try:
+            self.popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout or self._stdout,
+                stderr=stdout if terminal else self._stderr,
+                env={**clean_environment(), **(env or {})},
+                start_new_session=True,
+                preexec_fn=set_limits if limits else None,
+            )
+        finally:
+            if terminal:
+                os.close(stdout)
+        self.group = self.pid = self.popen.pid
+        guard.tell(f"started {self.group}")
+        if terminal:
+            _on_terminals.add(self)
+
+    @property
+    def output(self):
+        """What it has written so far to standard output, or to its terminal."""
+        self.drain()
+        return read_file(self._stdout)
+
+    @property
+    def errors(self):
+        """What it has written so far to standard error, or to its terminal."""
+        return self.output if self._terminal else read_file(self._stderr)
+
+    def drain(self):
+        """Take what it has written from its terminal, if it has one: that holds but little.
+
+        Raises Unusable when it prints without end.
+        """
+        try:
+            while self._terminal:
+                data = os.read(self._terminal, 65536)
+                if not data:
+                    return
+                self._stdout.write(data.replace(b"\r\n", b"\n"))
+                self._stdout.flush()
+                if self._stdout.tell() > MOST_OUTPUT:
+                    raise Unusable("The server prints without end.")
+        except OSError:
+            pass  # nothing more has been written (EAGAIN), or nobody is left to (EIO)
+
+    @property
+    def running(self):
+        """Whether it has not ended."""
+        return self.popen.poll() is None
+
+    def processes(self):
+        """What is left of it and of all that it started, zombies not counted."""
+        return [
+            process
+            for process in system.processes()
+            if process.state != system.ZOMBIE and process.group == self.group
+        ]
+
+    def send_signal(self, number):
+        """Send a signal to the program alone, not to its children (kill(2))."""
+        os.kill(self.pid, number)
+
+    def press_ctrl_c(self):
+        """What a terminal does at Ctrl-C: SIGINT to the whole group (termios(3))."""
+        os.killpg(self.group, signal.SIGINT)
+
+    def wait(self, allow=0):
+        """Wait for its end. Returns its exit status, -N if signal N ended it.
+
+        Raises AssertionError if it takes too long; allow is as for wait_until().
+        """
+        wait_until(lambda: not self.running, "the program ends", allow)
+        return self.popen.returncode
+
+    def kill(self):
+        """End its whole group, if there is any of it left, and wait until it is gone."""
+        left = kill_group(self.group)
+        self.popen.wait()
+        if left:
+            wait_until(lambda: not self.processes(), "the program's children end")
+        if self._terminal:
+            _on_terminals.discard(self)
+            os.close(self._terminal)
+        self._stdout.close()
+        self._stderr.close()
+        guard.tell(f"gone {self.group}")
+
+
+def kill_group(group):
+    """SIGKILL to all of a process group (kill(2)). Returns whether any of it was left."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+        return True
+    except (ProcessLookupError, PermissionError):
+        return False  # on macOS not permitted: nothing but zombies was left
+
+
+def user_with_few_processes(count):
+    """How to start a Server that cannot come to have more than count processes.
+
+    The limit (RLIMIT_NPROC, getrlimit(2)) counts all that the user runs, and does not
+    hold for root. So root starts the server as a user whom nobody else is, who may
+    read all files, because the interpreter may lie where only root can read
+    (setpriv(1), capabilities(7)).
+    """
+    if os.getuid() == 0:
+        user = str(20000 + os.getpid() % 40000)
+        may = "-all,+dac_override"
+        wrapper = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
+        wrapper += ["--inh-caps", may, "--ambient-caps", may]
+    else:
+        wrapper = []
+        count += system.tasks_of_user(os.getuid())
+    return {"wrapper": wrapper, "limits": {resource.RLIMIT_NPROC: count}}
+
+
+def kill_marked(mark):
+    """SIGKILL to all that has the mark in its environment, until nothing has (Linux).
+
+    That finds what has left its process group, as a daemon does (setsid(2)).
+    """
+    while True:
+        pids = system.marked(mark)
+        if not pids:
+            return
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.003)
+
+
+def clean_environment():
+    """The environment without what would change how Python or curl behaves."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PYTHON") and not name.lower().endswith("_proxy")
+    }
+
+
+def read_file(file):
+    """All of an open file, as text. Leaves its position, which others share, alone."""
+    size = os.fstat(file.fileno()).st_size
+    return os.pread(file.fileno(), size, 0).decode(errors="backslashreplace")
+
+
+class Guard:
+    """A process that outlives this one, however it ends, and then kills what is left.
+
+    It reads of what is started and what is gone from a pipe, whose end it sees when
+    this process is gone, too.
+    """
+
+    def __init__(self):
+        read, self.write = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self.write)
+            os.setsid()  # out of reach of a Ctrl-C
+            try:
+                self._watch(read)
+            finally:
+                os._exit(0)
+        os.close(read)
+
+    def _watch(self, read):
+        groups = set()
+        with open(read) as lines:
+            for line in lines:
+                event, group = line.split()
+                (groups.add if event == "started" else groups.discard)(int(group))
+        for group in groups:
+            kill_group(group)
+        kill_marked(MARK)
+
+    def tell(self, line):
+        os.write(self.write, f"{line}\n".encode())
+
+    def dismiss(self):
+        os.close(self.write)
+        os.waitpid(self.pid, 0)
+
+
+_on_terminals = set()  # the programs whose terminals have to be drained
+guard = Guard()
+# A shell starts background jobs with SIGINT ignored, which the programs would inherit.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

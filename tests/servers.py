@@ -1,0 +1,456 @@
+"""Servers under test: a stage's script, or a reader's own server that is graded."""
+
+import contextlib
+import errno
+import itertools
+import math
+import os
+import pathlib
+import re
+import resource
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+import system
+from clients import Attempt, Connection
+from programs import MARK, Program, Unusable, kill_group, kill_marked, saw, wait_until
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+STAGES = ["3a", "3b", "3c", "3d", "3e", "3f", "3g"]
+ARTICLES_DELAY = {"3b": 60, "3c": 60, "3e": 3}  # seconds
+SLEEPING_STAGES = list(ARTICLES_DELAY)
+LINUX_ONLY = pytest.mark.skipif(not system.LINUX, reason="looks at what is Linux's own")
+LONG = 600  # a delay in seconds that no test sees the end of
+
+
+class Server(Program):
+    """A program that listens on a port, which clients have to find out first.
+
+    delay is how long it sleeps after an answer, in seconds, wrapper what its command
+    starts with. Raises AssertionError or Unusable if it does not come to listen.
+    """
+
+    def __init__(self, command, delay=0, wrapper=(), **how):
+        self.delay = delay
+        self._wrapper = wrapper
+        self._clients = contextlib.ExitStack()
+        self._clients_so_far = 0
+        super().__init__([*wrapper, *command], **how)
+        try:
+            self.wait_until_listening()
+        except BaseException:
+            self.kill()
+            raise
+
+    def assert_running(self):
+        """Raises AssertionError, with the last that it said, if it has ended."""
+        if not self.running:
+            last = (self.errors.strip() or "nothing").splitlines()[-1]
+            raise AssertionError(saw(f"the server ends, saying: {last}", "it goes on"))
+
+    def allowance(self):
+        """How long, in seconds, its clients may have to sleep before it is their turn."""
+        return 0 if self.delay == LONG else self.delay * (self._clients_so_far + 1)
+
+    def kill(self):
+        """End it, and the clients that were made for it."""
+        self._clients.close()
+        super().kill()
+
+    # As a client
+
+    def connect(self):
+        """A new connection to it, established. Raises OSError if that fails."""
+        connection = Connection(self.port, self.allowance())
+        self._clients_so_far += 1
+        self._clients.callback(connection.close)
+        return connection
+
+    def try_to_connect(self):
+        """A new connection to it that need not come to be established."""
+        attempt = Attempt(self.port)
+        self._clients.callback(attempt.close)
+        return attempt
+
+    def run(self, *command):
+        """A client program, started."""
+        program = Program(command)
+        self._clients.callback(program.kill)
+        return program
+
+    def ask(self, path="/hello"):
+        """A new connection on which a path was asked for."""
+        connection = self.connect()
+        connection.ask(path)
+        return connection
+
+    def curl(self, path="/hello"):
+        """curl, started and asking for a path. Nothing of its output is held back (-N)."""
+        url = f"http://127.0.0.1:{self.port}{path}"
+        return self.run("curl", "-q", "--silent", "--show-error", "-N", url)
+
+    def load(self, *options):
+        """client3.py, started."""
+        client = [sys.executable, ROOT / "client3.py"]
+        return self.run(*client, "--host", "127.0.0.1", "--port", str(self.port), *options)
+
+    # As someone who looks at it with ps, ls /proc/PID/fd and ss
+
+    def children(self):
+        """Its children, zombies among them."""
+        return [p for p in system.processes() if p.parent == self.pid]
+
+    def zombies(self):
+        """Those of its children that have ended and were not waited for."""
+        return [p for p in self.children() if p.state == system.ZOMBIE]
+
+    def descriptors(self):
+        """What system.descriptors() says of it."""
+        return system.descriptors(self.pid)
+
+    def listen_socket(self):
+        """What system.descriptors() says of its listening socket."""
+        return system.listening(self.port)[0] or system.sockets(self.pid)[0]
+
+    def wait_until_children(self, count):
+        """Wait until it has count children, zombies among them. Returns them.
+
+        Raises AssertionError if it ends: then it has none, for another reason.
+        """
+
+        def seen():
+            self.assert_running()
+            return len(self.children()) == count
+
+        wait_until(seen, f"the server has {count} children")
+        return self.children()
+
+    def wait_until_zombies(self, count):
+        """Wait until it has count zombies, which takes the delay of those that sleep.
+
+        Raises AssertionError if it does not come to have them, or ends.
+        """
+
+        def seen():
+            self.assert_running()
+            return len(self.zombies()) == count
+
+        wait_until(seen, f"{count} children end and stay zombies", self.allowance())
+
+    def blocked(self):
+        """Whether it and all its children are asleep in a system call, or zombies."""
+        resting = system.BLOCKED + system.ZOMBIE
+        family = [p for p in system.processes() if self.pid in (p.pid, p.parent)]
+        return family != [] and all(process.state in resting for process in family)
+
+    def wait_until_blocked(self):
+        """Wait until nothing more happens in it before somebody, or a timer, wakes it.
+
+        Raises AssertionError if it ends.
+        """
+
+        def seen():
+            self.assert_running()
+            return self.blocked()
+
+        wait_until(seen, "the server and its children are asleep")
+
+    def wait_until_queued(self, count, unless):
+        """Wait until count connections are in the listen queue, and stay there.
+
+        They stay when the server is asleep before and after it is looked at: a server
+        in accept() would have been woken before the connection showed in the queue.
+        Raises AssertionError if the connection `unless` is answered meanwhile.
+        """
+
+        def seen():
+            assert not unless.answered, saw("the client is answered at once", "it waits")
+            queued = system.queued(self.port)
+            return queued == count and self.blocked() and system.queued(self.port) == count
+
+        wait_until(seen, f"{count} connections wait in the listen queue")
+
+    # As someone who arranges what is otherwise luck
+
+    @contextlib.contextmanager
+    def soft_limit(self, limit, value):
+        """Lower a limit of the running server, and put it back (prlimit(2), Linux).
+
+        limit is RLIMIT_NPROC or another of the module resource. This is done as the
+        server's user, who need not be ours.
+        """
+        code = """if True:
+            import resource, sys
+            pid, limit, soft = map(int, sys.argv[1:])
+            hard = resource.prlimit(pid, limit)[1]
+            resource.prlimit(pid, limit, (hard if soft < 0 else soft, hard))
+        """
+        change = [*self._wrapper, sys.executable, "-c", code, str(self.pid), str(limit)]
+        subprocess.run([*change, str(value)], check=True)
+        yield
+        subprocess.run([*change, "-1"], check=True)
+
+    def stop(self):
+        """Stop it, but not its children (SIGSTOP, signal(7)), and see it stopped."""
+        self.send_signal(signal.SIGSTOP)
+        wait_until(
+            lambda: any(p.pid == self.pid and p.state == "T" for p in system.processes()),
+            "the server is stopped",
+        )
+
+    def go_on(self):
+        """Let it go on after stop() (SIGCONT)."""
+        self.send_signal(signal.SIGCONT)
+
+    def stop_and_go(self, count):
+        """Let count children end while it is stopped, and then let it go on.
+
+        All their SIGCHLDs have become one by then: a signal that is pending already is
+        not queued again (signal(7)). Returns how many of them stay zombies.
+        """
+        before = len(self.children())
+        clients = [self.connect() for _ in range(count)]
+        self.wait_until_children(before + count)
+        self.wait_until_blocked()  # each child in recv, the parent in accept
+        self.stop()
+        for client in clients:
+            client.ask()
+        for client in clients:
+            client.wait_for_end()
+        wait_until(
+            lambda: len(self.zombies()) == before + count,
+            f"{count} children end when they have answered",
+        )
+        self.go_on()
+        self.wait_until_blocked()
+        return len(self.zombies()) - before
+
+
+class OwnServer(Server):
+    """A stage's script, started on a free port and ready for clients.
+
+    delay is passed on to it where it is given, and so are further options, and flags to
+    Python. folder is where the script lies.
+    """
+
+    def __init__(self, stage, *options, delay=None, folder=ROOT, flags=(), **how):
+        script = folder / f"webserver{stage}.py"
+        command = [sys.executable, *flags, script, "--port", "0", *options]
+        if delay is not None:
+            command += ["--delay", str(delay)]
+        super().__init__(command, delay=delay or 0, **how)
+
+    def wait_until_listening(self):
+        """Wait for its first line, which says the port."""
+
+        def printed():
+            self.assert_running()
+            return re.match(r"Serving HTTP on port (\d+) \.\.\.\n", self.output)
+
+        self.port = int(wait_until(printed, "the server prints its port")[1])
+
+
+class GradedServer(Server):
+    """A reader's own server, of which nothing is known but the command that starts it.
+
+    Raises Unusable, with a sentence for its author, if it cannot be graded.
+    """
+
+    numbers = itertools.count()
+
+    def __init__(self, grading, delay=None, limits=None, wrapper=None):
+        command = grading.words()
+        if shutil.which(command[0]) is None:
+            raise Unusable(f"There is no program {command[0]!r} that I could start.")
+        self.port = grading.port or free_port()
+        if system.listening(self.port):
+            raise Unusable(
+                f"Port {self.port} is taken: another program listens on it. End that one,"
+                " or write {port} where your command says the port."
+            )
+        if grading.delay is not None:
+            delay = grading.delay
+        delay = math.ceil(delay or 0)  # sleep(3) takes whole seconds
+        values = {"{port}": str(self.port), "{delay}": str(delay)}
+        self._mark = f"{MARK}{next(self.numbers)}."
+        bounded = user_with_few_processes(1000)
+        super().__init__(
+            [fill(word, values) for word in command],
+            delay=delay,
+            wrapper=bounded["wrapper"] if wrapper is None else wrapper,
+            limits={**bounded["limits"], **(limits or {})},
+            env={"WEBSERVER3_MARK": self._mark},
+            terminal=True,
+        )
+
+    def wait_until_listening(self):
+        """Wait until one of its processes listens on the port, without connecting to it.
+
+        A connection would be served, and cost a server that sleeps a delay.
+        """
+
+        def listens():
+            if not self.processes():
+                self.drain()
+                said = self.output.strip()
+                raise Unusable(
+                    f"Your server ended with status {self.popen.wait()} before it listened"
+                    f" on port {self.port}. It said:\n{said or 'nothing'}"
+                )
+            found = system.listening(self.port)
+            return found and self._listener(found[0])
+
+        try:
+            self.pid = wait_until(listens, "the server listens")
+        except AssertionError:
+            raise Unusable(
+                f"Your server runs, but does not listen on port {self.port}. Write {{port}}"
+                " where your command says the port, or pass --server-port."
+            ) from None
+
+    def _listener(self, listen_socket):
+        """The PID of the process that has the socket, and of the parent if several do."""
+        if not listen_socket:
+            return self.popen.pid
+        holders = {
+            process.pid: process.parent
+            for process in self.processes()
+            if listen_socket in system.descriptors(process.pid).values()
+        }
+        return next((pid for pid in holders if holders[pid] not in holders), None)
+
+    @property
+    def running(self):
+        """Whether the process that listened has not ended."""
+        if self.pid == self.popen.pid:
+            return super().running
+        return any(p.pid == self.pid for p in self.processes())
+
+    def wait(self, allow=0):
+        """As Program.wait(). Where its command started it by a shell: the shell's status."""
+        wait_until(lambda: not self.running, "the server ends", allow)
+        wait_until(lambda: self.popen.poll() is not None, "its command ends")
+        return self.popen.returncode
+
+    def processes(self):
+        """What is left of it, also of what has left its process group."""
+        marked = system.marked(self._mark)
+        return [
+            process
+            for process in system.processes()
+            if process.state != system.ZOMBIE
+            and (process.group == self.group or process.pid in marked)
+        ]
+
+    def kill(self):
+        """End it, whatever it has started, and its clients."""
+        kill_group(self.group)
+        kill_marked(self._mark)
+        super().kill()
+
+
+class Grading:
+    """How to start the server that is graded, as the command line says it.
+
+    port is None where it is left open, delay where the stage's test chooses.
+    Raises Unusable if the command cannot be split into words.
+    """
+
+    def __init__(self, command, port, delay):
+        self.command = command
+        self.port = None if self.takes("{port}") else port or 8888
+        self.delay = delay
+        self.words()
+
+    def takes(self, name):
+        return name in self.command
+
+    def words(self):
+        """The command's words, as a shell would split it."""
+        try:
+            words = shlex.split(self.command)
+        except ValueError as error:
+            raise Unusable(f"The command {self.command!r} cannot be split: {error}.")
+        if not words:
+            raise Unusable("The command of --server is empty.")
+        return words
+
+
+def fill(word, values):
+    """A word with values put in for the names in it."""
+    for name, value in values.items():
+        word = word.replace(name, value)
+    return word
+
+
+def free_port():
+    """A port of 127.0.0.1 that nobody listens on: the kernel's choice (ip(7))."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return unused.getsockname()[1]
+
+
+def user_with_few_processes(count):
+    """How to start a Server that cannot come to have more than count processes.
+
+    The limit (RLIMIT_NPROC, getrlimit(2)) counts all that the user runs, and does not
+    hold for root. So root starts the server as a user whom nobody else is, who may
+    read all files, because the interpreter may lie where only root can read
+    (setpriv(1), capabilities(7)).
+    """
+    if os.getuid() == 0:
+        user = str(20000 + os.getpid() % 40000)
+        may = "-all,+dac_override"
+        wrapper = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
+        wrapper += ["--inh-caps", may, "--ambient-caps", may]
+    else:
+        wrapper = []
+        count += system.tasks_of_user(os.getuid())
+    return {"wrapper": wrapper, "limits": {resource.RLIMIT_NPROC: count}}
+
+
+def wait_until_printed(server, pattern, what=None):
+    """Wait until the server has printed a line in which a regular expression is found.
+
+    Raises AssertionError if it does not print it, and Unusable if it does when it is
+    told to end: its output is held back in a buffer then, and no test will see it.
+    """
+
+    def printed():
+        return re.search(pattern, server.output, re.MULTILINE)
+
+    try:
+        wait_until(printed, f"the server prints {what or pattern}")
+    except AssertionError:
+        with contextlib.suppress(AssertionError, ProcessLookupError):
+            server.press_ctrl_c()
+            server.wait()
+        if printed():
+            raise Unusable(
+                "What your server prints shows only when it ends: it is held back in a"
+                " buffer. Flush it after each line, as print(..., flush=True) does in"
+                " Python, fflush(stdout) in C."
+            ) from None
+        raise
+
+
+def assert_died_of(server, error):
+    """Wait for its end, and assert that it says why and has a status that is not 0.
+
+    error is the number of a system error, such as errno.EMFILE. What a process says of
+    it is not the same in all languages: its name, its number, or what strerror(3) says.
+    """
+    status = server.wait(60)
+    reason = os.strerror(error)
+    assert status != 0, saw("it ends with status 0, as if all were well", "another status")
+    said = server.errors + server.output
+    words = [reason, errno.errorcode[error], f"Errno {error}"]
+    last = (said.strip() or "nothing").splitlines()[-1]
+    assert any(word.lower() in said.lower() for word in words), saw(
+        f"it ends with status {status}, saying: {last}", f"an end because of: {reason}"
+    )
