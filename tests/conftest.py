@@ -7,7 +7,7 @@ import contextlib
 import re
 
 import pytest
-from programs import Patience, Unusable, guard
+from programs import Patience, Unusable, guard, saw
 from servers import ARTICLES_DELAY, GradedServer, Grading, OwnServer
 from servers import user_with_few_processes
 
@@ -179,9 +179,10 @@ def claim_and_hint(test):
 
 
 def remark(error):
-    """What a failure says of the server, without what is pytest's."""
+    """What was seen of the server and what was expected, without what is pytest's."""
     if isinstance(error, ConnectionRefusedError):
-        return "Seen      the connection is refused: the server does not listen any more."
+        return saw("the connection is refused: nobody listens any more", "it is accepted")
     if isinstance(error, OSError):
-        return f"Seen      {error.strerror or error}."
-    return str(error).partition("\nassert ")[0]
+        return saw(f"the connection fails: {error.strerror or error}", "it does not")
+    said, _, _ = str(error).partition("\nassert ")
+    return "\n".join(line.strip() for line in said.splitlines())

@@ -445,7 +445,7 @@ def assert_died_of(server, error):
     error is the number of a system error, such as errno.EMFILE. What a process says of
     it is not the same in all languages: its name, its number, or what strerror(3) says.
     """
-    status = server.wait(60)
+    status = server.wait(20)
     reason = os.strerror(error)
     assert status != 0, saw("it ends with status 0, as if all were well", "another status")
     said = server.errors + server.output

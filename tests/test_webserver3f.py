@@ -34,10 +34,13 @@ def test_single_requests_one_at_a_time_leave_no_zombie(serve):
 def test_silent_client_holds_up_nobody(serve):
     """A client that connects and says nothing holds up nobody.
 
-    Hint: Only the child may wait in recv, never the parent.
+    Hint: Only the child may wait in recv, never the parent, and the parent may wait for
+    no child that has not ended.
     """
     server = serve()
     server.connect()  # and says nothing
+    server.ask().wait_for_end()
+    server.wait_until_children(1)  # the silent one's
     server.ask().wait_for_answer()
 
 

@@ -1,0 +1,471 @@
+"""Prove that the stage tests tell right from wrong: the matrix, and the mutants.
+
+    .venv/bin/python tests/discrimination.py
+
+The matrix grades each stage's script as each stage: it has to pass as what it is, and to
+fail as anything else. A mutant is a script of ours with one fault put in: the claim that
+it breaks has to fail. Prints both as tables; ends with 0 if all is as it has to be, else
+with 1. Takes some minutes.
+"""
+
+import concurrent.futures
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import tempfile
+
+from servers import ROOT, SLEEPING_STAGES, STAGES
+
+NO_DELAY = ("time.sleep(delay)", "pass")
+ANSWER_AND_SLEEP = """client_connection.sendall(RESPONSE)
+            time.sleep(delay)"""
+SLEEP_AND_ANSWER = """time.sleep(delay)
+            client_connection.sendall(RESPONSE)"""
+PARENTS_CLOSE = "        client_connection.close()  # the parent's copy\n"
+CHILDS_CLOSE = "            listen_socket.close()  # the child's copy\n"
+HANDLER = "signal.signal(signal.SIGCHLD, grim_reaper)"
+IGNORED = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+SHOWN = 'os.write(1, f"{request!r}\\n".encode())'
+FORK = "if os.fork() == 0:  # the child\n"
+STOCK_ACCEPT = "client_connection, client_address = listen_socket.accept()\n"
+
+# stage, the fault, the text that it replaces, by what, the claim that it breaks
+MUTANTS = [
+    (
+        "3a",
+        "never closes",
+        "        client_connection.close()\n",
+        "",
+        "curl prints the answer and ends.",
+    ),
+    (
+        "3a",
+        "looks at the path",
+        "if request:",
+        'if b"/hello" in request:',
+        "Any path gets the same answer.",
+    ),
+    ("3a", "prints nothing", SHOWN, "pass", "The server prints the request."),
+    (
+        "3a",
+        "serves one client only",
+        "        client_connection.close()\n",
+        "        client_connection.close()\n        sys.exit()\n",
+        "The server serves one client after the other.",
+    ),
+    (
+        "3a",
+        "a thread for each client",
+        "        handle_request(client_connection)\n        client_connection.close()\n",
+        "        import threading\n"
+        "        def serve(connection=client_connection):\n"
+        "            handle_request(connection)\n"
+        "            connection.close()\n"
+        "        threading.Thread(target=serve, daemon=True).start()\n",
+        "A client that connects and says nothing holds up the next one.",
+    ),
+    (
+        "3a",
+        "ends when a client says nothing",
+        "        if request:",
+        "        if not request:\n            sys.exit()\n        if request:",
+        "The next client is served when the silent one leaves.",
+    ),
+    ("3b", "no delay", *NO_DELAY, "The first client's connection ends after the delay."),
+    (
+        "3b",
+        "the delay before the answer",
+        ANSWER_AND_SLEEP,
+        SLEEP_AND_ANSWER,
+        "The first client is answered at once, and its connection stays open.",
+    ),
+    (
+        "3b",
+        "half the delay",
+        "time.sleep(delay)",
+        "time.sleep(delay / 2)",
+        "curl prints the answer and ends after the delay.",
+    ),
+    (
+        "3b",
+        "closes before it sleeps",
+        "time.sleep(delay)",
+        "client_connection.close()\n            time.sleep(delay)",
+        "The first client is answered at once, and its connection stays open.",
+    ),
+    (
+        "3b",
+        "sleeps for the first client only",
+        "time.sleep(delay)",
+        "time.sleep(delay)\n            time.sleep = lambda delay: None",
+        "A second client waits for the first one's delay, and then for one of its own.",
+    ),
+    (
+        "3b",
+        "a child for each client",
+        "        handle_request(client_connection, delay)\n",
+        "        if os.fork() == 0:\n"
+        "            handle_request(client_connection, delay)\n"
+        "            os._exit(0)\n",
+        "During the first one's delay a second client is connected, but not served.",
+    ),
+    (
+        "3b",
+        "two clients at a time",
+        "        handle_request(client_connection, delay)\n",
+        "        other, client_address = listen_socket.accept()\n"
+        "        handle_request(other, 0)\n"
+        "        handle_request(client_connection, delay)\n",
+        "Three clients take three delays.",
+    ),
+    (
+        "3c",
+        "no delay",
+        *NO_DELAY,
+        "All clients are answered at once, and a child sleeps for each of them.",
+    ),
+    (
+        "3c",
+        "the delay before the answer",
+        ANSWER_AND_SLEEP,
+        SLEEP_AND_ANSWER,
+        "All clients are answered at once, and a child sleeps for each of them.",
+    ),
+    (
+        "3c",
+        "the parent forgets a close",
+        PARENTS_CLOSE,
+        "        os.dup(client_connection.fileno())\n" + PARENTS_CLOSE,
+        "The parent closes its copy of each connection.",
+    ),
+    (
+        "3c",
+        "the child keeps the listening socket",
+        CHILDS_CLOSE,
+        "",
+        "A child closes its copy of the listening socket.",
+    ),
+    (
+        "3c",
+        "iterative after all",
+        PARENTS_CLOSE,
+        PARENTS_CLOSE + "        os.wait()\n",
+        "A client that connects and says nothing holds up nobody.",
+    ),
+    (
+        "3c",
+        "the child prints its parent's PID only",
+        "Child PID: {os.getpid()}. ",
+        "",
+        "Each child prints its own PID and its parent's, in one line.",
+    ),
+    (
+        "3c",
+        "the parent does not print its PID",
+        '    print(f"Parent PID: {os.getpid()}", flush=True)\n',
+        "",
+        "The server prints its PID.",
+    ),
+    (
+        "3c",
+        "the children are reaped",
+        "    while True:\n",
+        "    import signal\n    " + IGNORED + "\n    while True:\n",
+        "Finished children stay zombies, because nobody waits for them.",
+    ),
+    (
+        "3d",
+        "the parent closes",
+        "client_connections.append(client_connection)",
+        "client_connections.append(client_connection.close())",
+        "curl prints the answer and never ends.",
+    ),
+    (
+        "3d",
+        "the parent keeps three at the most",
+        "        print(f",
+        "        del client_connections[:-3]\n        print(f",
+        "Each connection costs the parent one more descriptor.",
+    ),
+    (
+        "3d",
+        "the children are reaped",
+        "    client_connections = []\n",
+        "    import signal\n    " + IGNORED + "\n    client_connections = []\n",
+        "Each connection leaves a zombie.",
+    ),
+    (
+        "3d",
+        "a child fails to end",
+        "            os._exit(0)\n",
+        "            import time\n            time.sleep(1000)\n",
+        "kill -9 does not remove a zombie, but the server's end does.",
+    ),
+    (
+        "3d",
+        "prints no count",
+        '        print(f"Connections kept open: {len(client_connections)}", flush=True)\n',
+        "",
+        "The server prints how many connections it keeps: one more with each.",
+    ),
+    (
+        "3d",
+        "counts by two",
+        "{len(client_connections)}",
+        "{2 * len(client_connections)}",
+        "The server prints how many connections it keeps: one more with each.",
+    ),
+    (
+        "3d",
+        "outlives what accept says",
+        "        " + STOCK_ACCEPT,
+        "        try:\n"
+        "            " + STOCK_ACCEPT + "        except OSError:\n            continue\n",
+        "300 clients kill it in accept, when it may have 256 descriptors.",
+    ),
+    (
+        "3d",
+        "outlives what fork says",
+        "        if os.fork() == 0:  # the child\n",
+        "        try:\n"
+        "            pid = os.fork()\n"
+        "        except OSError:\n"
+        "            continue\n"
+        "        if pid == 0:\n",
+        "500 clients kill it in fork, when its user may have 400 processes.",
+    ),
+    (
+        "3e",
+        "no handler",
+        HANDLER,
+        "pass",
+        "The handler of SIGCHLD reports the PID of the child that it reaped.",
+    ),
+    (
+        "3e",
+        "the handler reports nothing",
+        '    print(f"Child {pid} terminated with status {status}", flush=True)\n',
+        "",
+        "The handler of SIGCHLD reports the PID of the child that it reaped.",
+    ),
+    (
+        "3e",
+        "Python's accept, which retries",
+        "accept(listen_socket)\n",
+        "listen_socket.accept()[0]\n",
+        "The end of a child interrupts accept, and that kills the server.",
+    ),
+    (
+        "3e",
+        "ends as if all were well",
+        "        client_connection = accept(listen_socket)\n",
+        "        try:\n"
+        "            client_connection = accept(listen_socket)\n"
+        "        except InterruptedError:\n"
+        "            sys.exit(0)\n",
+        "The end of a child interrupts accept, and that kills the server.",
+    ),
+    ("3e", "no delay", *NO_DELAY, "curl prints the answer and ends after the delay."),
+    (
+        "3e",
+        "the child keeps the listening socket",
+        CHILDS_CLOSE,
+        "",
+        "Further connections are refused, because nobody listens any more.",
+    ),
+    (
+        "3e",
+        "iterative after all",
+        PARENTS_CLOSE,
+        PARENTS_CLOSE + "        signal.pause()\n",
+        "A client that connects and says nothing holds up nobody.",
+    ),
+    (
+        "3f",
+        "no retry after an interruption",
+        "            continue  # a child ended: call accept again\n",
+        "            raise\n",
+        "The next client is served after a child's end has interrupted accept.",
+    ),
+    (
+        "3f",
+        "no handler",
+        HANDLER,
+        "pass",
+        "Single requests, one at a time, leave no zombie.",
+    ),
+    (
+        "3f",
+        "a loop instead of one wait",
+        "    os.wait()\n",
+        "    try:\n"
+        "        while os.waitpid(-1, os.WNOHANG)[0]:\n"
+        "            pass\n"
+        "    except ChildProcessError:\n"
+        "        pass\n",
+        "Of 20 children that end together 19 stay zombies.",
+    ),
+    (
+        "3f",
+        "SIGCHLD is ignored",
+        HANDLER,
+        IGNORED,
+        "128 clients at once are all served, and leave zombies.",
+    ),
+    (
+        "3f",
+        "iterative after all",
+        PARENTS_CLOSE,
+        PARENTS_CLOSE + "        signal.pause()\n",
+        "A client that connects and says nothing holds up nobody.",
+    ),
+    (
+        "3g",
+        "one wait instead of a loop",
+        "            return  # no child is left\n",
+        "            return  # no child is left\n        return\n",
+        "Children that end together leave no zombie.",
+    ),
+    (
+        "3g",
+        "no handler",
+        HANDLER,
+        "pass",
+        "Single requests, one at a time, are all served and leave no zombie.",
+    ),
+    (
+        "3g",
+        "the handler waits for living children",
+        "os.WNOHANG",
+        "0",
+        "A client that connects and says nothing holds up nobody.",
+    ),
+    (
+        "3g",
+        "the parent forgets a close",
+        PARENTS_CLOSE,
+        "        os.dup(client_connection.fileno())\n" + PARENTS_CLOSE,
+        "2,000 requests leave no zombie and no descriptor.",
+    ),
+    (
+        "3g",
+        "a child that fails",
+        CHILDS_CLOSE,
+        CHILDS_CLOSE + "            os._exit(1)\n",
+        "Single requests, one at a time, are all served and leave no zombie.",
+    ),
+    (
+        "3g",
+        "dies when fork fails",
+        "        except OSError as error:  # no process: give up this client\n",
+        "        except OSError as error:\n            raise\n",
+        "When fork fails, the server gives up that client and goes on.",
+    ),
+    (
+        "3g",
+        "dies when accept fails",
+        "        except OSError as error:  # no descriptor: let some connections end\n",
+        "        except OSError as error:\n            raise\n",
+        "When accept fails for want of a descriptor, the server waits a moment and goes on.",
+    ),
+    (
+        "3g",
+        "loses every tenth client",
+        "        " + STOCK_ACCEPT,
+        "        " + STOCK_ACCEPT + "            if client_address[1] // 2 % 10 == 0:\n"
+        "                client_connection.close()\n"
+        "                continue\n",
+        "128 clients at once are all served, and leave no zombie.",
+    ),
+]
+
+
+def grade(script, script_stage, stage, *options):
+    """Grade a script of ours as a stage. Returns (claims that hold, claims that fail).
+
+    One that sleeps is told how long only where the stage sleeps, too: without its delay,
+    3b is 3a.
+
+    Raises RuntimeError if that says of no claim whether it holds.
+    """
+    server = f"{shlex.quote(sys.executable)} {shlex.quote(str(script))} --port {{port}}"
+    if script_stage in SLEEPING_STAGES and stage in SLEEPING_STAGES:
+        server += " --delay {delay}"
+    tests = ROOT / "tests" / f"test_webserver{stage}.py"
+    command = [sys.executable, "-m", "pytest", tests, "--server", server, *options]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    lines = done.stdout.splitlines()
+    holds = [line[len("holds  ") :] for line in lines if line.startswith("holds  ")]
+    fails = [line[len("FAILS  ") :] for line in lines if line.startswith("FAILS  ")]
+    if not holds and not fails or (done.returncode == 0) != (not fails):
+        raise RuntimeError(f"{script.name} as {stage}: {done.stdout}")
+    return holds, fails
+
+
+def matrix(pool):
+    """Grade each script as each stage, and print the table. Returns whether it is right."""
+
+    def cell(script_stage, stage):
+        script = ROOT / f"webserver{script_stage}.py"
+        if script_stage == stage:
+            return grade(script, script_stage, stage)[1] == []
+        return grade(script, script_stage, stage, "--patience=5", "-x")[1] == []
+
+    cells = {
+        (script_stage, stage): pool.submit(cell, script_stage, stage)
+        for stage in STAGES
+        for script_stage in STAGES
+    }
+    print("The matrix: each script, graded as each stage\n")
+    print("graded as | " + " | ".join(f"{stage}.py" for stage in STAGES))
+    print("----------|" + "|".join(["-------"] * len(STAGES)))
+    right = True
+    for stage in STAGES:
+        passed = [cells[script_stage, stage].result() for script_stage in STAGES]
+        right = right and passed == [script_stage == stage for script_stage in STAGES]
+        words = ("passes" if each else "fails " for each in passed)
+        print(f"       {stage} | " + " | ".join(words), flush=True)
+    return right
+
+
+def mutants(pool, folder):
+    """Grade each mutant, and print the table. Returns whether all were caught."""
+
+    def claims_broken(number, stage, old, new):
+        text = (ROOT / f"webserver{stage}.py").read_text()
+        if old not in text:
+            raise ValueError(f"there is no {old!r} in webserver{stage}.py")
+        script = folder / f"mutant{number}.py"
+        script.write_text(text.replace(old, new))
+        return grade(script, stage, stage, "--patience=5")[1]
+
+    graded = [
+        pool.submit(claims_broken, number, stage, old, new)
+        for number, (stage, _, old, new, _) in enumerate(MUTANTS)
+    ]
+    print("\nThe mutants: one fault each\n")
+    print("stage | fault                                  | caught | by the claim")
+    print("------|----------------------------------------|--------|-------------")
+    all_caught = True
+    for (stage, fault, _, _, claim), broken in zip(MUTANTS, graded):
+        caught = claim in broken.result()
+        all_caught = all_caught and caught
+        print(f"   {stage} | {fault:38} | {'yes' if caught else 'NO '}    | {claim}")
+        if not caught:
+            print(f"      |   instead: {broken.result()}")
+        sys.stdout.flush()
+    return all_caught
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            right = matrix(pool)
+            right = mutants(pool, pathlib.Path(folder)) and right
+    sys.exit(0 if right else 1)
+
+
+if __name__ == "__main__":
+    main()
