@@ -49,7 +49,7 @@ def descriptors(pid):
     Raises FileNotFoundError (Linux) if there is no such process.
     """
     if not LINUX:
-        listing = run("lsof", "-a", "-p", str(pid), "-d", "0-65535", "-Ftdn")
+        listing = run("lsof", "-a", "-p", str(pid), "-d", "0-65535", "-nP", "-Fftdn")
         found, number = {}, None
         for line in listing.splitlines():
             if line[0] == "f":
