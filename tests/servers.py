@@ -295,8 +295,7 @@ class GradedServer(Server):
         """
 
         def listens():
-            if not self.processes():
-                self.drain()
+            if self.popen.poll() is not None and not self.processes():
                 said = self.output.strip()
                 raise Unusable(
                     f"Your server ended with status {self.popen.wait()} before it listened"
@@ -428,8 +427,8 @@ def wait_until_printed(server, pattern, what=None):
         wait_until(printed, f"the server prints {what or pattern}")
     except AssertionError:
         with contextlib.suppress(AssertionError, ProcessLookupError):
-            server.press_ctrl_c()
-            server.wait()
+            server.send_signal(signal.SIGINT)
+            wait_until(lambda: printed() or not server.processes(), "it ends")
         if printed():
             raise Unusable(
                 "What your server prints shows only when it ends: it is held back in a"

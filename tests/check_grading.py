@@ -1,0 +1,185 @@
+"""That servers of all kinds are graded, and what is said when one cannot be.
+
+Not part of the plain test command, for its time: .venv/bin/pytest tests/check_grading.py
+"""
+
+import re
+import shutil
+import socket
+import sys
+import textwrap
+
+import pytest
+from programs import Program
+from servers import ROOT, free_port
+
+# A server as rough as there are: for all addresses, a head that ends its lines with LF
+# and says little, a short read, and output that is not flushed.
+ROUGH_3E = """
+    import os, signal, socket, sys, time
+    def reap(signum, frame):
+        print("gone: {}".format(os.wait()))
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("", int(sys.argv[1])))
+    s.listen(5)
+    signal.signal(signal.SIGCHLD, reap)
+    while True:
+        c, a = ACCEPT
+        if os.fork() == 0:
+            s.close()
+            print(c.recv(1024).decode())
+            c.sendall(b"HTTP/1.1 200 OK\\n\\nhi")
+            time.sleep(3)
+            os._exit(0)
+        c.close()
+"""
+# Python's accept calls again by itself since 3.5 (PEP 475): Python 2.7's does not.
+RETRIED = ROUGH_3E.replace("ACCEPT", "s.accept()")
+ONCE = ROUGH_3E.replace("ACCEPT", "accept_once(s), None").replace(
+    "    def reap",
+    """    import ctypes
+    def accept_once(s):
+        fd = ctypes.CDLL(None, use_errno=True).accept(s.fileno(), None, None)
+        if fd < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return socket.socket(fileno=fd)
+    def reap""",
+    1,
+)
+
+THREE_D_IN_C = """
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <unistd.h>
+    #include <arpa/inet.h>
+    #include <sys/socket.h>
+
+    int main(int argc, char **argv)
+    {
+        struct sockaddr_in address = {0};
+        int one = 1, kept = 0, listener = socket(AF_INET, SOCK_STREAM, 0);
+        setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+        address.sin_family = AF_INET;
+        address.sin_port = htons(atoi(argv[1]));
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        if (bind(listener, (void *) &address, sizeof address) || listen(listener, 5)) {
+            perror("bind");
+            return 1;
+        }
+        for (;;) {
+            char request[1024];
+            pid_t pid;
+            int connection = accept(listener, NULL, NULL);
+            if (connection < 0) {
+                perror("accept");
+                return 1;
+            }
+            pid = fork();
+            if (pid < 0) {
+                perror("fork");
+                return 1;
+            }
+            if (pid == 0) {
+                close(listener);
+                if (read(connection, request, sizeof request) > 0)
+                    write(connection, "HTTP/1.1 200 OK\\r\\n\\r\\nhi\\n", 22);
+                _exit(0);
+            }
+            printf("kept: %d\\n", ++kept);
+        }
+    }
+"""
+
+# The command of a server, and what is said of it, once
+NOT_GRADABLE = {
+    "no-such-program {port}": r"There is no program 'no-such-program' that I could start\.",
+    "sh -c 'echo because >&2; exit 3'": r"Your server ended with status 3 before .*because",
+    "sleep 600": r"Your server runs, but does not listen on port \d+\.",
+    "yes": r"The server prints without end\.",
+    "sh -c 'not closed": r"The command .* cannot be split: No closing quotation\.",
+    f"{sys.executable} -c 'import os\nwhile True: os.fork()'": "Your server runs, but does",
+}
+
+
+@pytest.fixture
+def grade(start, monkeypatch):
+    """grade(stage, option, ...) starts to grade a server, from the repository's top."""
+    monkeypatch.chdir(ROOT)
+
+    def grade(stage, *options):
+        tests = f"tests/test_webserver{stage}.py"
+        return start(Program, [sys.executable, "-m", "pytest", tests, *options])
+
+    return grade
+
+
+def write(path, text):
+    """Write a source without the indentation that it has here. Returns its path."""
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+def test_rough_server_holds(grade, tmp_path):
+    server = write(tmp_path / "rough.py", ONCE)
+    graded = grade("3e", "--server", f"{sys.executable} {server} {{port}}")
+    assert graded.wait(120) == 0, graded.output
+
+
+def test_rough_server_that_outlives_the_interruption_fails_for_that(grade, tmp_path):
+    server = write(tmp_path / "rough.py", RETRIED)
+    command = f"{sys.executable} {server} {{port}}"
+    graded = grade("3e", "--server", command, "--patience=5")
+    assert graded.wait(120) == 1
+    fails = re.findall("^FAILS  (.*)", graded.output, re.MULTILINE)
+    assert fails == [
+        "The end of a child interrupts accept, and that kills the server.",
+        "Further connections are refused, because nobody listens any more.",
+    ]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_server_in_c_holds(grade, start, tmp_path):
+    source = write(tmp_path / "server.c", THREE_D_IN_C)
+    compiled = start(Program, ["cc", "-w", "-o", tmp_path / "server", source])
+    assert compiled.wait(60) == 0, compiled.errors
+    graded = grade("3d", "--server", f"{tmp_path}/server {{port}}")
+    assert graded.wait(120) == 0, graded.output
+
+
+def test_server_without_port_is_met_where_server_port_says(grade):
+    port = free_port()
+    command = f"{sys.executable} webserver3a.py --port {port}"
+    graded = grade("3a", "--server", command, "--server-port", str(port))
+    assert graded.wait(60) == 0, graded.output
+
+
+def test_server_that_a_shell_starts_holds(grade):
+    command = f"sh -c '{sys.executable} webserver3g.py --port {{port}}; exit $?'"
+    graded = grade("3g", "--server", command)
+    assert graded.wait(120) == 0, graded.output
+
+
+def test_output_that_is_held_back_is_said_once(grade):
+    command = f"sh -c '{sys.executable} webserver3a.py --port {{port}} | tail -n 50'"
+    graded = grade("3a", "--server", command, "--patience=3")
+    assert graded.wait(60) == 1
+    assert graded.output.count("held back in a buffer") == 1
+
+
+@pytest.mark.parametrize("command", NOT_GRADABLE)
+def test_what_cannot_be_graded_gets_one_plain_sentence(grade, command):
+    options = ["--patience=2"] if NOT_GRADABLE[command].startswith("Your server runs") else []
+    graded = grade("3d", "--server", command, "--server-port", str(free_port()), *options)
+    assert graded.wait(60) == 1
+    pattern = rf"\s*{NOT_GRADABLE[command]}[^\n]*\n+no tests ran in [^\n]*\n"
+    assert re.fullmatch(pattern, graded.output, re.DOTALL), graded.output
+    assert graded.errors == ""
+
+
+def test_port_that_is_taken_is_said_at_once(grade):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        graded = grade("3a", "--server", "sleep 600", "--server-port", str(port))
+        assert graded.wait(60) == 1
+    assert f"Port {port} is taken" in graded.output
