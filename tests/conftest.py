@@ -143,7 +143,7 @@ class Grader:
             error = call.excinfo.value
             if isinstance(error, Unusable):
                 self.give_up(item.session, error)
-                item.session.shouldstop = "the server cannot be graded"
+                item.session.shouldfail = "the server cannot be graded"
             report.remark = remark(error)
         return report
 
