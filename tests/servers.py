@@ -40,9 +40,11 @@ class Server(Program):
         self._wrapper = wrapper
         self._clients = contextlib.ExitStack()
         self._clients_so_far = 0
+        self._helpers = []
         super().__init__([*wrapper, *command], **how)
         try:
             self.wait_until_listening()
+            self._helpers = [child.pid for child in self.children()]
         except BaseException:
             self.kill()
             raise
@@ -102,15 +104,17 @@ class Server(Program):
     # As someone who looks at it with ps, ls /proc/PID/fd and ss
 
     def children(self):
-        """Its children, zombies among them."""
-        return [p for p in system.processes() if p.parent == self.pid]
+        """Its children, zombies among them, but for those that it had before it listened."""
+        children = [p for p in system.processes() if p.parent == self.pid]
+        return [child for child in children if child.pid not in self._helpers]
 
     def zombies(self):
         """Those of its children that have ended and were not waited for."""
         return [p for p in self.children() if p.state == system.ZOMBIE]
 
     def descriptors(self):
-        """What system.descriptors() says of it."""
+        """What system.descriptors() says of it. Raises AssertionError if it has ended."""
+        self.assert_running()
         return system.descriptors(self.pid)
 
     def listen_socket(self):
