@@ -23,7 +23,7 @@ def test_first_client_ends_after_the_delay(serve):
 
     Hint: Sleep between the answer and the close, and sleep all of the delay.
     """
-    server = serve(delay=0.3)
+    server = serve(delay=0.2)
     start = time.monotonic()
     server.ask().wait_for_end()
     assert_took(start, server.delay)
@@ -34,7 +34,7 @@ def test_curl_prints_the_answer_and_ends_after_the_delay(serve):
 
     Hint: curl ends when the connection ends, which is when the server closes it.
     """
-    server = serve(delay=0.3)
+    server = serve(delay=0.2)
     start = time.monotonic()
     curl = server.curl()
     status = curl.wait(server.allowance())
@@ -64,7 +64,7 @@ def test_second_client_waits_for_the_first_ones_delay_and_then_for_its_own(serve
 
     Hint: Each client's sleep is part of serving it, and one is served after the other.
     """
-    server = serve(delay=0.3)
+    server = serve(delay=0.2)
     start = time.monotonic()
     server.ask("/first").wait_for_answer()
     second = server.ask("/second")
@@ -80,7 +80,7 @@ def test_n_clients_take_n_delays(serve):
 
     Hint: An iterative server sleeps for each client by itself, never for two at a time.
     """
-    server = serve(delay=0.3)
+    server = serve(delay=0.2)
     start = time.monotonic()
     clients = [server.ask() for _ in range(3)]
     for client in clients:

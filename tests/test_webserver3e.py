@@ -13,7 +13,7 @@ def test_curl_prints_the_answer_and_ends_after_the_delay(serve):
 
     Hint: The child sleeps after its answer; the connection ends when the child does.
     """
-    server = serve(delay=0.5)
+    server = serve(delay=0.2)
     start = time.monotonic()
     curl = server.curl()
     status = curl.wait(server.allowance())
