@@ -173,25 +173,6 @@ def kill_group(group):
         return False  # on macOS not permitted: nothing but zombies was left
 
 
-def user_with_few_processes(count):
-    """How to start a Server that cannot come to have more than count processes.
-
-    The limit (RLIMIT_NPROC, getrlimit(2)) counts all that the user runs, and does not
-    hold for root. So root starts the server as a user whom nobody else is, who may
-    read all files, because the interpreter may lie where only root can read
-    (setpriv(1), capabilities(7)).
-    """
-    if os.getuid() == 0:
-        user = str(20000 + os.getpid() % 40000)
-        may = "-all,+dac_override"
-        wrapper = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
-        wrapper += ["--inh-caps", may, "--ambient-caps", may]
-    else:
-        wrapper = []
-        count += system.tasks_of_user(os.getuid())
-    return {"wrapper": wrapper, "limits": {resource.RLIMIT_NPROC: count}}
-
-
 def kill_marked(mark):
     """SIGKILL to all that has the mark in its environment, until nothing has (Linux).
 
