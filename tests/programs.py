@@ -16,7 +16,7 @@ import time
 import system
 
 MOST_OUTPUT = 2_000_000  # bytes; who prints more prints without end
-MARK = f"webserver3-graded-by-{os.getpid()}-"  # what graded servers' marks start with
+MARK = f"webserver3-tests-of-{os.getpid()}-"  # starts the mark of all that is started
 
 
 class Patience:
@@ -81,7 +81,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=stdout or self._stdout,
                 stderr=stdout if terminal else self._stderr,
-                env={**clean_environment(), **(env or {})},
+                env={**clean_environment(), "WEBSERVER3_MARK": MARK, **(env or {})},
                 start_new_session=True,
                 preexec_fn=set_limits if limits else None,
             )
@@ -216,6 +216,8 @@ class Guard:
         if self.pid == 0:
             os.close(self.write)
             os.setsid()  # out of reach of a Ctrl-C
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
             try:
                 self._watch(read)
             finally:
