@@ -28,7 +28,7 @@ def test_clients_all_end_after_about_one_delay(serve):
 
     Hint: The children sleep at the same time, so that nobody waits for another's sleep.
     """
-    server = serve(delay=0.5)
+    server = serve(delay=1)
     start = time.monotonic()
     clients = [server.ask() for _ in range(6)]
     for client in clients:
