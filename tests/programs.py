@@ -5,12 +5,14 @@ and its deadline is there for failures only.
 """
 
 import contextlib
+import fcntl
 import os
 import pty
 import resource
 import signal
 import subprocess
 import tempfile
+import termios
 import time
 
 import system
@@ -58,12 +60,22 @@ class Program:
     """A program in a process group of its own.
 
     Its output goes to files without a name, or to stdout, a file; with terminal, all of
-    it to a terminal, where programs do not hold it back (stdio(3)). limits, a dict such
-    as {resource.RLIMIT_NOFILE: 256}, are its resource limits (getrlimit(2)). Raises
-    OSError if the program cannot be started.
+    it to a terminal, where programs do not hold it back (stdio(3)); with keyboard, that
+    is its input, too, and controls it (credentials(7)), so that one can type. limits, a
+    dict such as {resource.RLIMIT_NOFILE: 256}, are its resource limits (getrlimit(2)).
+    Raises OSError if the program cannot be started.
     """
 
-    def __init__(self, command, limits=None, stdout=None, env=None, terminal=False):
+    def __init__(
+        self,
+        command,
+        limits=None,
+        stdout=None,
+        env=None,
+        folder=None,
+        terminal=False,
+        keyboard=False,
+    ):
         self._stdout = tempfile.TemporaryFile()
         self._stderr = tempfile.TemporaryFile()
         self._terminal = None
@@ -71,19 +83,25 @@ class Program:
             self._terminal, stdout = pty.openpty()
             os.set_blocking(self._terminal, False)
 
-        def set_limits():
-            for limit, value in limits.items():
+        def prepare():
+            for limit, value in (limits or {}).items():
                 resource.setrlimit(limit, (value, value))
+            if keyboard:
+                fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+                attributes = termios.tcgetattr(0)
+                attributes[3] &= ~termios.ECHO  # the one who types knows it
+                termios.tcsetattr(0, termios.TCSANOW, attributes)
 
         try:
             self.popen = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=stdout if keyboard else subprocess.DEVNULL,
                 stdout=stdout or self._stdout,
                 stderr=stdout if terminal else self._stderr,
                 env={**clean_environment(), "WEBSERVER3_MARK": MARK, **(env or {})},
+                cwd=folder,
                 start_new_session=True,
-                preexec_fn=set_limits if limits else None,
+                preexec_fn=prepare if limits or keyboard else None,
             )
         finally:
             if terminal:

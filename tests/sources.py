@@ -1,0 +1,47 @@
+"""The text of the scripts, and what differs between two of them."""
+
+import ast
+import difflib
+
+from servers import ROOT
+
+
+def script(stage):
+    """The whole text of a stage's script."""
+    return (ROOT / f"webserver{stage}.py").read_text()
+
+
+def pieces(stage):
+    """The functions, the constants and the last block of a script, by their names."""
+    lines = script(stage).splitlines()
+    found = {}
+    for node in ast.parse("\n".join(lines)).body:
+        segment = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+        if isinstance(node, ast.FunctionDef):
+            found[node.name] = segment
+        elif isinstance(node, ast.Assign):
+            found[node.targets[0].id] = segment
+        elif isinstance(node, ast.If):
+            found["__main__"] = segment
+    return found
+
+
+def difference(old, new):
+    """What changes from one script to another, below their help texts.
+
+    A list of lines as of `diff -U1 -p`: a line of context around each change, and the
+    function that it is in.
+    """
+    texts = [script(stage).splitlines() for stage in (old, new)]
+    found, shown = [], False
+    for line in difflib.unified_diff(*texts, n=1, lineterm=""):
+        if line.startswith(("---", "+++")):
+            continue
+        if line.startswith("@@"):
+            first = int(line.split()[1].split(",")[0][1:])
+            shown = first > texts[0].index('"""')
+            heads = [text for text in texts[0][: first - 1] if text.startswith("def ")]
+            line += f" {heads[-1]}" if heads else ""
+        if shown:
+            found.append(line)
+    return [f"--- webserver{old}.py", f"+++ webserver{new}.py", *found]

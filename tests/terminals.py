@@ -1,0 +1,93 @@
+"""Terminal windows into which one types, as the tutorial's reader does."""
+
+import itertools
+import os
+import shutil
+import sys
+
+from programs import MARK, Program, kill_group, kill_marked, wait_until
+from servers import user_with_few_processes
+
+READY = "\x02"  # stands for the prompt, which is $ or >>> to the reader
+MORE = "\x03"  # stands for Python's prompt in the middle of a statement, ...
+
+
+class Terminal(Program):
+    """A terminal with a program in it that prompts for input.
+
+    Its python3 is the Python that runs the tests, and it has no settings of its owner's.
+    Commands run in the folder.
+    """
+
+    numbers = itertools.count()
+
+    def __init__(self, command, folder):
+        self._taken = 0  # how much of the output was taken
+        self._typed = 0  # and how much had come when something was typed last
+        self._mark = f"{MARK}{next(self.numbers)}."
+        environment = {
+            "HOME": "/nonexistent",
+            "LC_ALL": "C",
+            "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"],
+            "PS1": READY,
+            "PYTHON_BASIC_REPL": "1",  # Python 3.13's other one draws what is typed
+            "TERM": "dumb",
+            "WEBSERVER3_MARK": self._mark,
+        }
+        super().__init__(
+            command, env=environment, folder=folder, terminal=True, keyboard=True
+        )
+
+    @property
+    def lines(self):
+        """The lines that it shows since the last take(), without the prompts.
+
+        Empty ones are left out at both ends.
+        """
+        text = self.output[self._taken :].replace(READY, "").replace(MORE, "")
+        lines = text.strip("\n").split("\n") if text.strip() else []
+        return [line.rpartition("\r")[2].rstrip() for line in lines]
+
+    @property
+    def ready(self):
+        """Whether it has prompted for a command, or a statement, since the last one."""
+        return READY in self.output[self._typed :]
+
+    def take(self):
+        """Forget what it shows."""
+        self._taken = len(self.output)
+
+    def type(self, lines):
+        """Type a command, or the lines of a statement, each when it prompts for it.
+
+        Raises AssertionError if there is no prompt.
+        """
+        for line in lines:
+            wait_until(self._prompts, "there is a prompt")
+            self._typed = len(self.output)
+            os.write(self._terminal, f"{line}\n".encode())
+
+    def _prompts(self):
+        return self.ready or MORE in self.output[self._typed :]
+
+    def press_ctrl_c(self):
+        """Type Ctrl-C: a SIGINT to all that run in the foreground (termios(3))."""
+        os.write(self._terminal, b"\x03")
+
+    def kill(self):
+        """End it and all that runs in it: a shell puts each command in its own group."""
+        kill_group(self.group)
+        kill_marked(self._mark)
+        super().kill()
+
+
+def shell(folder):
+    """A terminal with bash(1), as a user whom ulimit(1) holds for: not as root."""
+    bash = [shutil.which("bash"), "--norc", "--noprofile", "--noediting"]
+    return Terminal([*user_with_few_processes(0)["wrapper"], *bash], folder)
+
+
+def python(folder):
+    """A terminal with Python's prompt."""
+    prompts = f"import sys; sys.ps1, sys.ps2 = {READY!r}, {MORE!r}"
+    return Terminal([sys.executable, "-q", "-i", "-c", prompts], folder)

@@ -1,0 +1,455 @@
+"""Run all that the README and docs/ show, and compare it with what they say.
+
+Type    python3 tests/tutorial.py            to rewrite what is not true any more,
+        python3 tests/tutorial.py --check    to be told what that is.
+
+How a page is read:
+- A console block is typed into the terminal that the text before it names last, as in
+  "**terminal 2**". "$ " is the prompt, "^C" is Ctrl-C. A block that ends with "$" shows
+  that the prompt is back; one that ends otherwise, that the command goes on. A block
+  without a prompt shows what else has come from the command before.
+- A pycon block is typed into a Python prompt, one for the whole page.
+- "…" stands for whatever comes: in a line for text, alone in a line for lines.
+- A block marked any-order may show its lines in any. One marked linux, or with a
+  command that this system does not have, is not run, nor is the rest of its section.
+- What differs between runs is matched as such: process IDs and terminals (but the same
+  one wherever the page has the same one), ports that the kernel chose, versions of
+  curl, paths, line numbers in Python's own library.
+- A diff block is the difference of two stages, below their help texts. A python block
+  is an excerpt of the page's stage: one or more whole functions.
+"""
+
+import argparse
+import errno
+import functools
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from typing import NamedTuple
+
+import system
+from programs import guard, wait_until
+from servers import ROOT, free_port
+from sources import difference, pieces
+from terminals import python, shell
+
+PAGES = ["README.md", *(f"docs/3{stage}.md" for stage in "abcdefg"), "docs/next.md"]
+ARTICLES_PORT = 8888
+POLLED = "ps "  # what one types again: init(1) may take a moment to reap an orphan
+AT_REST = system.BLOCKED + system.ZOMBIE + "T"
+OPTIONAL = ("lsof", "ss", "strace")  # what not every system has
+PROMPTS = {"console": ("$", None), "pycon": (">>>", "...")}
+
+VARIES = re.compile(
+    r"""
+    (?P<any>…)
+  | (?: (?<=PID:\ ) | (?<=Child\ ) | (?<=process\ ) | (?<=pid=) | (?<=returned\ ) )
+    (?P<pid>[1-9]\d*)                       # as the servers and strace print it
+  | (?P<row>\b\d+)(?=\ +(?:\d+\ +)?[DIRSTZ][+<lLNs]*\ )  # PID and PPID in a row of ps
+  | (?<=^\() (?P<waited>\d+) (?=,\ \d+\)$)  # what os.wait() returns
+  | (?P<tty>pts/\d+|ttys\d+)
+  | (?: (?<='127\.0\.0\.1',\ ) | (?<=127\.0\.0\.1:) ) (?!8888\b)(?P<port>\d+)
+  | (?<=curl/)(?P<curl>[\d.]+)
+  | (?<=\[Errno\ )(?P<errno>\d+)
+  | (?<=File\ ")…/(?P<file>[^"]+",\ line\ \d+)
+    """,
+    re.VERBOSE,
+)
+SAME = {"pid": "pid", "row": "pid", "waited": "pid", "tty": "tty"}
+PID_IN_COMMAND = re.compile(r"(kill (?:-\w+ )?|/proc/|-p )(\d+)")
+# The numbers of errors that the pages show are Linux's.
+ERRORS = {4: errno.EINTR, 10: errno.ECHILD, 11: errno.EAGAIN, 24: errno.EMFILE}
+
+
+# What a page says
+
+
+class Block(NamedTuple):
+    """A fenced block of a page. start is the index of its first line on the page."""
+
+    language: str
+    marks: list
+    start: int
+    lines: list
+    terminal: str  # the number of the one that was named last, or None
+    section: int
+
+
+class Step(NamedTuple):
+    """What is typed at once, if anything, and what is shown after that.
+
+    ends: whether the prompt is back then.
+    """
+
+    typed: list
+    said: list
+    ends: bool
+
+
+def blocks(text):
+    """All the fenced blocks of a page."""
+    found, terminal, section, inside = [], None, 0, None
+    for index, line in enumerate(text.splitlines()):
+        if inside and line == "```":
+            found.append(inside)
+            inside = None
+        elif inside:
+            inside.lines.append(line)
+        elif line.startswith("```"):
+            language, *marks = line[3:].split() or [""]
+            inside = Block(language, marks, index + 1, [], terminal, section)
+        else:
+            named = re.findall(r"\*\*terminal (\d)\*\*", line, re.IGNORECASE)
+            terminal = named[-1] if named else terminal
+            section += line.startswith("#")
+    return found
+
+
+def steps(block):
+    """The steps of a console or pycon block."""
+    first, more = PROMPTS[block.language]
+    found = []
+    for line in block.lines:
+        prompt, _, typed = line.partition(" ")
+        if prompt == more:
+            found[-1].typed.append(typed)
+        elif prompt == first or line == "^C":
+            if found and prompt == first:
+                found[-1] = found[-1]._replace(ends=True)
+            if line != "$":
+                typed = typed if prompt == first else "^C"
+                found.append(Step([typed], [], block.language == "pycon"))
+            elif not found:
+                found.append(Step([], [], True))
+        else:
+            found = found or [Step([], [], False)]
+            found[-1].said.append(line)
+    return found
+
+
+def lines_of(block, steps):
+    """The block's lines, made of its steps: what steps() takes apart."""
+    first, more = PROMPTS[block.language]
+    lines = []
+    for step in steps:
+        for prompt, typed in zip([first] + [more] * len(step.typed), step.typed):
+            lines.append("^C" if typed == "^C" else f"{prompt} {typed}".rstrip())
+        lines += step.said
+    if block.language == "console" and steps[-1].ends:
+        lines.append(first)
+    return lines
+
+
+# Whether that is what is seen
+
+
+def match(said, seen, names, any_order=False):
+    """The names, with those that are new in what was said, if all was seen; else None.
+
+    names has what each process ID and terminal of the page is in this run.
+    """
+    if not said:
+        return None if seen else names
+    if said[0] == "…":
+        rests = (match(said[1:], seen[n:], names) for n in range(len(seen) + 1))
+        return next((rest for rest in rests if rest is not None), None)
+    for n in range(len(seen) if any_order else min(len(seen), 1)):
+        more = match_line(said[0], seen[n], names)
+        if more is not None:
+            rest = match(said[1:], seen[:n] + seen[n + 1 :], more, any_order)
+            if rest is not None:
+                return rest
+    return None
+
+
+def match_line(said, seen, names):
+    """As match(), for one line."""
+    pattern, varying = pattern_of(said)
+    found = pattern.fullmatch(squeezed(seen))
+    if not found:
+        return None
+    names = dict(names)
+    for (kind, value), real in zip(varying, found.groups()):
+        if kind == "errno" and ERRORS.get(int(value), int(value)) != int(real):
+            return None
+        if kind in SAME:
+            name = SAME[kind], value
+            others = [real for other, real in names.items() if other != name]
+            if names.setdefault(name, real) != real or real in others:
+                return None
+    return names
+
+
+@functools.lru_cache(maxsize=None)
+def pattern_of(said):
+    """A line's regular expression, and the kinds and values of what varies in it."""
+    said = squeezed(said)
+    pattern, varying, end = "", [], 0
+    for found in VARIES.finditer(said):
+        kind = found.lastgroup
+        varying.append((kind, found[kind]))
+        pattern += re.escape(said[end : found.start()])
+        pattern += {"any": "(.*)", "file": place(found[kind]), "curl": r"([\d.]+)"}.get(
+            kind, r"(pts/\d+|ttys\d+)" if kind == "tty" else r"(\d+)"
+        )
+        end = found.end()
+    return re.compile(pattern + re.escape(said[end:])), varying
+
+
+def place(said):
+    """A regular expression for a file and a line: any line, if the file is not ours."""
+    file = said.partition('"')[0]
+    if (ROOT / file).exists():
+        return f"((?:.*/)?{re.escape(said)})"
+    return rf'((?:.*/)?{re.escape(file)}", line \d+)'
+
+
+def squeezed(line):
+    """A line whose columns are as wide as they have to be."""
+    return " ".join(line.split())
+
+
+class Run:
+    """A page that is followed from top to bottom, on a port, in terminals of its own.
+
+    Its folder has the scripts. Where the page is not true, untrue says so; where it could
+    not be followed, left_out.
+    """
+
+    def __init__(self, page, port, folder):
+        self.page = page
+        self.port = port
+        self.folder = folder
+        self.names = {}
+        self.terminals = {}
+        self.untrue = []
+        self.left_out = {}
+
+    def follow(self, go_on=False):
+        """Run all its blocks, or all up to the first that is not true.
+
+        Returns the lines that it should have.
+        """
+        lines = (ROOT / self.page).read_text().splitlines()
+        changes = []
+        try:
+            for block in blocks("\n".join(lines)):
+                changes.append((block, self.true_lines(block)))
+                if self.untrue and not go_on:
+                    return lines
+            wait_until(self.at_rest, "all that runs waits for something")
+            for name, terminal in self.terminals.items():
+                if terminal.lines:
+                    self.say(len(lines), f"at the end, {name} shows", self.visible(terminal))
+        finally:
+            for terminal in self.terminals.values():
+                terminal.kill()
+        for block, true in reversed(changes):
+            lines[block.start : block.start + len(block.lines)] = true
+        return lines
+
+    def say(self, index, what, seen, said=None):
+        """Note that a line of the page, or what follows, is not true."""
+        text = [f"{self.page}, line {index + 1}: {what}"]
+        if said is not None:
+            text += ["It says:", *(f"    {line}" for line in said)]
+        if len(seen) > 30:
+            seen = [*seen[:5], f"({len(seen) - 10} more lines)", *seen[-5:]]
+        text += ["Seen:", *(f"    {line}" for line in seen)]
+        self.untrue.append("\n".join(text))
+
+    def true_lines(self, block):
+        """What a block should say."""
+        if block.language in PROMPTS:
+            return self.run_block(block)
+        stage = re.fullmatch(r"docs/(3\w)\.md", self.page)
+        if block.language == "diff":
+            true = difference(*re.findall(r"webserver(3\w)\.py", " ".join(block.lines[:2])))
+        elif block.language == "python" and stage:
+            true = excerpt(block.lines, stage[1])
+        else:
+            return block.lines
+        if true != block.lines:
+            self.say(block.start, "not as in the files", true, block.lines)
+        return true
+
+    def run_block(self, block):
+        """Run a console or pycon block. Returns what it should say."""
+        reason = self.left_out.get(block.section) or reason_to_leave_out(block)
+        if reason:
+            self.left_out[block.section] = f"{self.page}, line {block.start}: {reason}"
+            return block.lines
+        if block.language == "console":
+            name, program = f"terminal {block.terminal}", shell
+        else:
+            name, program = "Python's prompt", python
+        if name not in self.terminals:
+            self.terminals[name] = program(self.folder)
+        return lines_of(block, [self.run_step(block, name, step) for step in steps(block)])
+
+    def run_step(self, block, name, step):
+        """Run a step. Returns what it should be."""
+        terminal = self.terminals[name]
+        typed = [self.with_names(line) for line in step.typed]
+        if typed:
+            wait_until(self.at_rest, "all that runs waits for something")
+            if terminal.lines:
+                self.say(block.start, f"before this, {name} shows", self.visible(terminal))
+                terminal.take()
+        if typed == ["^C"]:
+            terminal.press_ctrl_c()
+        elif typed:
+            terminal.type([self.with_own_port(line) for line in typed])
+        any_order = "any-order" in block.marks or typed[:1] and typed[0].startswith("ps ")
+
+        def as_said():
+            return match(step.said, self.visible(terminal), self.names, any_order)
+
+        def look():
+            ready = terminal.ready
+            if not ready and (step.ends or as_said() is None):
+                return None
+            resting = self.at_rest()
+            names = as_said()  # nothing comes after this, if all is at rest
+            if names is not None and ready == step.ends and (resting or step.ends):
+                return True, names
+            if not ready or not resting:
+                return None
+            if not typed or not typed[0].startswith(POLLED):
+                return False, names
+            terminal.take()
+            terminal.type([self.with_own_port(line) for line in typed])
+            return None
+
+        try:
+            true, names = wait_until(look, "the page is true")
+        except AssertionError:
+            true, names = False, None
+        if true:
+            said = [renamed(line, names) for line in step.said]
+        else:
+            said = self.settled(terminal)
+            prompt = "the prompt is back" if terminal.ready else "the prompt is not back"
+            self.say(block.start, f"in {name} ({prompt})", said, step.said)
+            names = names or self.names_in(step.said, said)
+        self.names = names
+        terminal.take()
+        return Step(typed, said, terminal.ready)
+
+    def at_rest(self):
+        """Whether nothing more comes before somebody types, or some time has passed."""
+        processes = system.processes()
+        family = {terminal.pid for terminal in self.terminals.values()}
+        while True:
+            children = {p.pid for p in processes if p.parent in family}
+            if children <= family:
+                break
+            family |= children
+        return all(p.state in AT_REST for p in processes if p.pid in family)
+
+    def visible(self, terminal):
+        """What a terminal shows, as the page says it."""
+        lines = []
+        for line in terminal.lines:
+            if not re.fullmatch(r"[ ~^]+", line):  # below the code, in some tracebacks
+                line = re.sub(r'File "[^"]*/', 'File "…/', line)
+                line = line.replace(f" --port {self.port}", "")
+                line = line.replace(" <defunct>", "")  # not all versions of ps have it
+                lines.append(re.sub(rf"\b{self.port}\b", str(ARTICLES_PORT), line))
+        return lines
+
+    def settled(self, terminal):
+        """What it shows when nothing has come for a second: for a person to read."""
+        seen = None
+        while seen != terminal.lines:
+            seen = terminal.lines
+            time.sleep(1)
+        return self.visible(terminal)
+
+    def names_in(self, said, seen):
+        """The names, with those in the lines that are as the page says."""
+        names = self.names
+        for line in said:
+            found = (match_line(line, other, names) for other in seen)
+            names = next((more for more in found if more is not None), names)
+        return names
+
+    def with_names(self, typed):
+        """A command with the process IDs and terminals of this run."""
+
+        def real(found):
+            pid = self.names.get(("pid", found[2]))
+            if pid is None:
+                raise SystemExit(f"{self.page}: {typed}: of which process is {found[2]}?")
+            return found[1] + pid
+
+        return renamed(PID_IN_COMMAND.sub(real, typed), self.names)
+
+    def with_own_port(self, typed):
+        """A command with the port of this run, and a limit that leaves room for others."""
+
+        def limit(found):
+            return f"ulimit -u {int(found[1]) + (os.getuid() and system.tasks_of_user(os.getuid()))}"
+
+        typed = re.sub(r"ulimit -u (\d+)", limit, typed)
+        if self.port == ARTICLES_PORT:
+            return typed
+        typed = re.sub(r"(python3 (webserver3\w|client3)\.py)", rf"\1 --port {self.port}", typed)
+        return re.sub(rf"\b{ARTICLES_PORT}\b", str(self.port), typed)
+
+
+def renamed(line, names):
+    """A line of the page with the process IDs and terminals of this run."""
+
+    def real(found):
+        return names.get((SAME.get(found.lastgroup), found[found.lastgroup]), found[0])
+
+    return VARIES.sub(real, line)
+
+
+def reason_to_leave_out(block):
+    """Why a block cannot be run on this system; None if it can."""
+    if "linux" in block.marks and not system.LINUX:
+        return "for Linux"
+    for step in steps(block):
+        for program in re.findall(r"(?:^|[|;] *)(\w+)", " ".join(step.typed)):
+            if program in OPTIONAL and shutil.which(program) is None:
+                return f"there is no {program}"
+    return None
+
+
+def excerpt(lines, stage):
+    """The functions whose names the lines define, as they are in a stage."""
+    names = [line.split("(")[0][len("def ") :] for line in lines if line.startswith("def ")]
+    return "\n\n\n".join(pieces(stage)[name] for name in names).splitlines()
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="leave the pages alone")
+    parser.add_argument("pages", nargs="*", default=PAGES, help="(default: all)")
+    options = parser.parse_args()
+    status = 0
+    for page in options.pages:
+        with tempfile.TemporaryDirectory() as folder:
+            for script in ROOT.glob("*.py"):
+                shutil.copy(script, folder)
+            run = Run(page, free_port() if options.check else ARTICLES_PORT, folder)
+            lines = run.follow(go_on=not options.check)
+        for remark in [*run.untrue, *(f"Not run: {why}" for why in run.left_out.values())]:
+            print(remark)
+        if run.untrue:
+            status = 1
+            if not options.check:
+                (ROOT / page).write_text("\n".join(lines) + "\n")
+    guard.dismiss()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
