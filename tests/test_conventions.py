@@ -26,6 +26,7 @@ from servers import (
     OwnServer,
     user_with_few_processes,
 )
+from sources import pieces, script
 
 FORKING_STAGES = [stage for stage in STAGES if stage >= "3c"]
 RESPONSE = (
@@ -167,7 +168,7 @@ def test_bad_options_get_argparses_error_and_status_2(begin, stage):
 def test_help_is_the_docstring_and_says_what_to_type_and_what_comes_next(begin):
     for stage, program in [(stage, begin(stage, "--help")) for stage in STAGES]:
         assert program.wait() == 0
-        assert ast.get_docstring(syntax_tree(stage)) in program.output
+        assert ast.get_docstring(ast.parse(script(stage))) in program.output
         assert f"python3 webserver{stage}.py" in program.output
         assert "curl localhost:8888/hello" in program.output
         assert "(default: 127.0.0.1)" in program.output
@@ -470,22 +471,3 @@ def without_delay(text):
     """The lines of a piece without the delay's value, and without it as an argument."""
     text = re.sub(r", (options\.)?delay\)", ")", text)
     return re.sub(r"default=\d+,$", "default=...,", text, flags=re.MULTILINE).splitlines()
-
-
-def pieces(stage):
-    """The functions, the constants and the last block of a script, by their names."""
-    text = (ROOT / f"webserver{stage}.py").read_text()
-    found = {}
-    for node in syntax_tree(stage).body:
-        segment = ast.get_source_segment(text, node)
-        if isinstance(node, ast.FunctionDef):
-            found[node.name] = segment
-        elif isinstance(node, ast.Assign):
-            found[node.targets[0].id] = segment
-        elif isinstance(node, ast.If):
-            found["__main__"] = segment
-    return found
-
-
-def syntax_tree(stage):
-    return ast.parse((ROOT / f"webserver{stage}.py").read_text())

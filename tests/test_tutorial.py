@@ -1,0 +1,76 @@
+"""That the README and the chapters in docs/ are true: all that they show is run."""
+
+import re
+import sys
+
+import pytest
+import tutorial
+from programs import Program
+from servers import ROOT
+
+CHAPTERS = [page for page in tutorial.PAGES if page != "README.md"]
+
+
+@pytest.fixture(scope="module")
+def followed():
+    """Every page, followed in a program of its own. They sleep most of the time."""
+    script = ROOT / "tests/tutorial.py"
+    started = {}
+    try:
+        for page in tutorial.PAGES:
+            started[page] = Program([sys.executable, script, "--check", page])
+        yield started
+    finally:
+        for program in started.values():
+            program.kill()
+
+
+@pytest.mark.parametrize("page", tutorial.PAGES)
+def test_page_shows_what_comes_of_it(followed, page):
+    status = followed[page].wait(100)
+    remarks = followed[page].output + followed[page].errors
+    assert status == 0, remarks
+    if remarks:
+        pytest.skip(remarks)
+
+
+@pytest.mark.parametrize("page", tutorial.PAGES)
+def test_page_has_no_block_that_nothing_checks(page):
+    elsewhere = {"mermaid"}
+    if page == "README.md":  # test_conventions.py and test_grading.py
+        elsewhere |= {"sh", "python", "text"}
+    checked = {"console", "pycon", "diff", "python"}
+    languages = {block.language for block in tutorial.blocks((ROOT / page).read_text())}
+    assert languages <= checked | elsewhere
+
+
+@pytest.mark.parametrize("page", tutorial.PAGES)
+def test_links_of_the_page_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
+    links = re.findall(r"\]\((?!https:)([^)#]*)(?:#([^)]*))?\)", text)
+    assert links
+    for file, heading in links:
+        target = (ROOT / page).parent / file if file else ROOT / page
+        assert target.is_file(), file
+        assert not heading or heading in headings(target), heading
+
+
+def headings(page):
+    """The headings of a page, as links name them."""
+    lines = re.findall(r"^#+ (.*)", page.read_text(), flags=re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in lines]
+
+
+def test_contents_list_every_chapter_in_its_order():
+    text = (ROOT / "README.md").read_text()
+    assert re.findall(r"^\d\. \[[^]]*\]\((.*?)\)", text, flags=re.MULTILINE) == CHAPTERS
+
+
+@pytest.mark.parametrize("page", [page for page in CHAPTERS if page != "docs/next.md"])
+def test_chapter_has_its_parts_in_order_and_a_picture(page):
+    text = (ROOT / page).read_text()
+    parts = [part for part in re.findall(r"^## (.*)", text, flags=re.MULTILINE)]
+    stage = re.search(r"3\w", page)[0]
+    changes = [] if stage == "3g" else [f"What changes in 3{chr(ord(stage[1]) + 1)}"]
+    assert parts == ["See it", "Why", *changes, "Try"]
+    assert "mermaid" in [block.language for block in tutorial.blocks(text)]
