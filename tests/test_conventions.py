@@ -449,9 +449,9 @@ def assert_ctrl_c_ends(server):
 # The text of the scripts
 
 
-def test_ci_runs_the_readmes_test_command():
-    gate = (ROOT / ".ci/run").read_text()
-    command, = re.findall(r"^python3 -m venv .*pytest$", gate, re.MULTILINE)
+@pytest.mark.parametrize("gate", [".ci/run", ".github/workflows/tests.yml"])
+def test_gate_runs_the_readmes_test_command(gate):
+    command, = re.findall(r"python3 -m venv .*pytest$", (ROOT / gate).read_text(), re.MULTILINE)
     assert f"\n{command}\n" in (ROOT / "README.md").read_text()
 
 
