@@ -74,3 +74,81 @@ def test_chapter_has_its_parts_in_order_and_a_picture(page):
     changes = [] if stage == "3g" else [f"What changes in 3{chr(ord(stage[1]) + 1)}"]
     assert parts == ["See it", "Why", *changes, "Try"]
     assert "mermaid" in [block.language for block in tutorial.blocks(text)]
+
+
+SERVED = """
+**terminal 1**
+```console
+$ python3 webserver3d.py
+Serving HTTP on port 8888 ...
+```
+**terminal 2**
+```console
+$ curl localhost:8888
+Hello, World!
+```
+**terminal 1**
+```console
+Connections kept open: 1
+^C
+$
+```
+**terminal 2**
+```console
+$
+```
+```pycon
+>>> import os
+>>> os.getpid() > 1
+True
+```
+"""
+EXCERPT = """
+```python
+def grim_reaper(signum, frame):
+    os.wait()
+```
+```diff
+--- webserver3d.py
++++ webserver3d.py
+```
+"""
+# What is replaced in a true page, by what, and in which line that is noticed.
+LIES = {
+    "another output": (SERVED, "open: 1", "open: 2", 14),
+    "an output too many": (SERVED, "open: 1", "open: 1\nConnections kept open: 2", 14),
+    "an output too few": (SERVED, "Connections kept open: 1\n", "", 14),
+    "another result": (SERVED, "True", "False", 23),
+    "a command that does not end": (SERVED, "Hello, World!\n", "Hello, World!\n$\n", 9),
+    "a command that does end": (SERVED, "curl localhost:8888\nHello, World!", "true", 9),
+    "another excerpt": (EXCERPT, "os.wait()", "os.wait3()", 3),
+    "another difference": (EXCERPT, "+++ webserver3d.py", "+++ webserver3e.py", 7),
+}
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """What is said of each page that is not true, and of the true ones."""
+    pages = {"SERVED": SERVED, "EXCERPT": EXCERPT}
+    for name, (page, true, untrue, _) in LIES.items():
+        assert page.count(true) == 1
+        pages[name] = page.replace(true, untrue)
+    command = [sys.executable, ROOT / "tests/tutorial.py", "--check", "--patience", "5"]
+    started = {}
+    try:
+        for name, text in pages.items():
+            page = tmp_path_factory.mktemp("page") / "3f.md"
+            page.write_text(text)
+            started[name] = Program([*command, page])
+        for program in started.values():
+            program.wait(100)
+        yield {name: program.output + program.errors for name, program in started.items()}
+    finally:
+        for program in started.values():
+            program.kill()
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_of_a_page_that_is_not_true_it_is_said_where(told, lie):
+    assert told["SERVED"] == told["EXCERPT"] == ""
+    assert f"3f.md, line {LIES[lie][3]}:" in told[lie]

@@ -31,7 +31,7 @@ import time
 from typing import NamedTuple
 
 import system
-from programs import guard, wait_until
+from programs import Patience, guard, wait_until
 from servers import ROOT, free_port
 from sources import difference, pieces
 from terminals import python, shell
@@ -265,7 +265,7 @@ class Run:
         """What a block should say."""
         if block.language in PROMPTS:
             return self.run_block(block)
-        stage = re.fullmatch(r"docs/(3\w)\.md", self.page)
+        stage = re.search(r"\b(3\w)\.md$", self.page)
         if block.language == "diff":
             true = difference(*re.findall(r"webserver(3\w)\.py", " ".join(block.lines[:2])))
         elif block.language == "python" and stage:
@@ -358,6 +358,7 @@ class Run:
                 line = re.sub(r'File "[^"]*/', 'File "…/', line)
                 line = line.replace(f" --port {self.port}", "")
                 line = line.replace(" <defunct>", "")  # not all versions of ps have it
+                line = line.replace("socket.timeout:", "TimeoutError:")  # in Python 3.9
                 lines.append(re.sub(rf"\b{self.port}\b", str(ARTICLES_PORT), line))
         return lines
 
@@ -432,8 +433,11 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true", help="leave the pages alone")
+    parser.add_argument("--patience", type=float, default=Patience.seconds, metavar="SECONDS",
+        help="how long to wait for what has to come (%(default)s)")
     parser.add_argument("pages", nargs="*", default=PAGES, help="(default: all)")
     options = parser.parse_args()
+    Patience.seconds = options.patience
     status = 0
     for page in options.pages:
         with tempfile.TemporaryDirectory() as folder:
