@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 import sys
+import time
 
 from programs import MARK, Program, kill_group, kill_marked, wait_until
 from servers import user_with_few_processes
@@ -23,6 +24,7 @@ class Terminal(Program):
 
     def __init__(self, command, folder):
         self._taken = 0  # how much of the output was taken
+        self._heard, self._heard_at = 0, time.monotonic()  # how much had come, and when
         self._typed = 0  # and how much had come when something was typed last
         self._mark = f"{MARK}{next(self.numbers)}."
         environment = {
@@ -52,6 +54,18 @@ class Terminal(Program):
     def ready(self):
         """Whether it has prompted for a command, or a statement, since the last one."""
         return READY in self.output[self._typed :]
+
+    @property
+    def runs_a_command(self):
+        """Whether its shell has put a command in the foreground (tcgetpgrp(3))."""
+        return os.tcgetpgrp(self._terminal) != self.pid
+
+    @property
+    def quiet(self):
+        """For how many seconds nothing new has come, as far as this was looked at."""
+        if len(self.output) != self._heard:
+            self._heard, self._heard_at = len(self.output), time.monotonic()
+        return time.monotonic() - self._heard_at
 
     def take(self):
         """Forget what it shows."""

@@ -305,18 +305,13 @@ class Run:
             terminal.type([self.with_own_port(line) for line in typed])
         any_order = "any-order" in block.marks or typed[:1] and typed[0].startswith("ps ")
 
-        def as_said():
-            return match(step.said, self.visible(terminal), self.names, any_order)
-
         def look():
-            ready = terminal.ready
-            if not ready and (step.ends or as_said() is None):
-                return None
-            resting = self.at_rest()
-            names = as_said()  # nothing comes after this, if all is at rest
-            if names is not None and ready == step.ends and (resting or step.ends):
-                return True, names
-            if not ready or not resting:
+            ready = terminal.ready  # before what it shows: that is all of it, then
+            names = match(step.said, self.visible(terminal), self.names, any_order)
+            if names is not None and ready == step.ends:
+                if step.ends or self.at_rest() and (terminal.runs_a_command or not typed):
+                    return True, names
+            if not ready or terminal.quiet < 1 or not self.at_rest():
                 return None
             if not typed or not typed[0].startswith(POLLED):
                 return False, names
@@ -364,10 +359,8 @@ class Run:
 
     def settled(self, terminal):
         """What it shows when nothing has come for a second: for a person to read."""
-        seen = None
-        while seen != terminal.lines:
-            seen = terminal.lines
-            time.sleep(1)
+        while terminal.quiet < 1:
+            time.sleep(0.1)
         return self.visible(terminal)
 
     def names_in(self, said, seen):
@@ -393,7 +386,8 @@ class Run:
         """A command with the port of this run, and a limit that leaves room for others."""
 
         def limit(found):
-            return f"ulimit -u {int(found[1]) + (os.getuid() and system.tasks_of_user(os.getuid()))}"
+            enough = os.getuid() and system.tasks_of_user(os.getuid()) + 200
+            return f"ulimit -u {max(int(found[1]), enough)}"
 
         typed = re.sub(r"ulimit -u (\d+)", limit, typed)
         if self.port == ARTICLES_PORT:
