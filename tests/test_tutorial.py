@@ -8,17 +8,17 @@ import tutorial
 from programs import Program
 from servers import ROOT
 
+CHECK = [sys.executable, ROOT / "tests/tutorial.py", "--check", "--port", "0"]
 CHAPTERS = [page for page in tutorial.PAGES if page != "README.md"]
 
 
 @pytest.fixture(scope="module")
 def followed():
     """Every page, followed in a program of its own. They sleep most of the time."""
-    script = ROOT / "tests/tutorial.py"
     started = {}
     try:
         for page in tutorial.PAGES:
-            started[page] = Program([sys.executable, script, "--check", page])
+            started[page] = Program([*CHECK, page])
         yield started
     finally:
         for program in started.values():
@@ -133,13 +133,12 @@ def told(tmp_path_factory):
     for name, (page, true, untrue, _) in LIES.items():
         assert page.count(true) == 1
         pages[name] = page.replace(true, untrue)
-    command = [sys.executable, ROOT / "tests/tutorial.py", "--check", "--patience", "5"]
     started = {}
     try:
         for name, text in pages.items():
             page = tmp_path_factory.mktemp("page") / "3f.md"
             page.write_text(text)
-            started[name] = Program([*command, page])
+            started[name] = Program([*CHECK, "--patience", "5", page])
         for program in started.values():
             program.wait(100)
         yield {name: program.output + program.errors for name, program in started.items()}

@@ -1,7 +1,8 @@
 """Run all that the README and docs/ show, and compare it with what they say.
 
-Type    python3 tests/tutorial.py            to rewrite what is not true any more,
-        python3 tests/tutorial.py --check    to be told what that is.
+Type    python3 tests/tutorial.py             to rewrite what is not true any more,
+        python3 tests/tutorial.py --check     to be told what that is,
+        ... --check --port 0 docs/3d.md       of one page, and on any free port.
 
 How a page is read:
 - A console block is typed into the terminal that the text before it names last, as in
@@ -58,6 +59,7 @@ VARIES = re.compile(
     """,
     re.VERBOSE,
 )
+FORMS = {"any": ".*", "curl": r"[\d.]+", "tty": r"pts/\d+|ttys\d+"}  # others: numbers
 SAME = {"pid": "pid", "row": "pid", "waited": "pid", "tty": "tty"}
 PID_IN_COMMAND = re.compile(r"(kill (?:-\w+ )?|/proc/|-p )(\d+)")
 # The numbers of errors that the pages show are Linux's.
@@ -192,9 +194,8 @@ def pattern_of(said):
         kind = found.lastgroup
         varying.append((kind, found[kind]))
         pattern += re.escape(said[end : found.start()])
-        pattern += {"any": "(.*)", "file": place(found[kind]), "curl": r"([\d.]+)"}.get(
-            kind, r"(pts/\d+|ttys\d+)" if kind == "tty" else r"(\d+)"
-        )
+        form = place(found[kind]) if kind == "file" else FORMS.get(kind, r"\d+")
+        pattern += f"({form})"
         end = found.end()
     return re.compile(pattern + re.escape(said[end:])), varying
 
@@ -203,8 +204,8 @@ def place(said):
     """A regular expression for a file and a line: any line, if the file is not ours."""
     file = said.partition('"')[0]
     if (ROOT / file).exists():
-        return f"((?:.*/)?{re.escape(said)})"
-    return rf'((?:.*/)?{re.escape(file)}", line \d+)'
+        return f".*/{re.escape(said)}"
+    return rf'.*/{re.escape(file)}", line \d+'
 
 
 def squeezed(line):
@@ -243,7 +244,7 @@ class Run:
             wait_until(self.at_rest, "all that runs waits for something")
             for name, terminal in self.terminals.items():
                 if terminal.lines:
-                    self.say(len(lines), f"at the end, {name} shows", self.visible(terminal))
+                    self.say(len(lines), f"at the end, {name} shows", terminal.lines)
         finally:
             for terminal in self.terminals.values():
                 terminal.kill()
@@ -267,7 +268,8 @@ class Run:
             return self.run_block(block)
         stage = re.search(r"\b(3\w)\.md$", self.page)
         if block.language == "diff":
-            true = difference(*re.findall(r"webserver(3\w)\.py", " ".join(block.lines[:2])))
+            files = " ".join(block.lines[:2])
+            true = difference(*re.findall(r"webserver(3\w)\.py", files))
         elif block.language == "python" and stage:
             true = excerpt(block.lines, stage[1])
         else:
@@ -288,51 +290,59 @@ class Run:
             name, program = "Python's prompt", python
         if name not in self.terminals:
             self.terminals[name] = program(self.folder)
-        return lines_of(block, [self.run_step(block, name, step) for step in steps(block)])
+        done = [self.run_step(block, name, step) for step in steps(block)]
+        return lines_of(block, done)
 
     def run_step(self, block, name, step):
         """Run a step. Returns what it should be."""
         terminal = self.terminals[name]
         typed = [self.with_names(line) for line in step.typed]
-        if typed:
-            wait_until(self.at_rest, "all that runs waits for something")
-            if terminal.lines:
-                self.say(block.start, f"before this, {name} shows", self.visible(terminal))
-                terminal.take()
+        try:
+            if typed:
+                wait_until(self.at_rest, "all that runs waits for something")
+                if terminal.lines:
+                    self.say(block.start, f"before, {name} shows", self.visible(terminal))
+                    terminal.take()
+                self.type(terminal, typed)
+            any_order = "any-order" in block.marks or typed and typed[0].startswith(POLLED)
+            true, names = wait_until(
+                lambda: self.look(terminal, typed, step, any_order), "the page is true"
+            )
+        except AssertionError:
+            true, names = False, None
+        if true and "…" in " ".join(step.said):
+            seen = [renamed(line, names) for line in step.said]
+        elif true:
+            seen = self.visible(terminal)
+        else:
+            seen = self.settled(terminal)
+            prompt = "the prompt is back" if terminal.ready else "the prompt is not back"
+            self.say(block.start, f"in {name} ({prompt})", seen, step.said)
+            names = names or self.names_in(step.said, seen)
+        self.names = names
+        terminal.take()
+        return Step(typed, seen, terminal.ready)
+
+    def type(self, terminal, typed):
+        """Type a command, or the lines of a statement, or Ctrl-C."""
         if typed == ["^C"]:
             terminal.press_ctrl_c()
-        elif typed:
+        else:
             terminal.type([self.with_own_port(line) for line in typed])
-        any_order = "any-order" in block.marks or typed[:1] and typed[0].startswith("ps ")
 
-        def look():
-            ready = terminal.ready  # before what it shows: that is all of it, then
-            names = match(step.said, self.visible(terminal), self.names, any_order)
-            if names is not None and ready == step.ends:
-                if step.ends or self.at_rest() and (terminal.runs_a_command or not typed):
-                    return True, names
-            if not ready or terminal.quiet < 1 or not self.at_rest():
-                return None
+    def look(self, terminal, typed, step, any_order):
+        """Whether a terminal shows what a step says, and the names; None: not yet."""
+        ready = terminal.ready  # before what it shows: that is all of it, then
+        names = match(step.said, self.visible(terminal), self.names, any_order)
+        if names is not None and ready == step.ends:
+            if step.ends or self.at_rest() and (terminal.runs_a_command or not typed):
+                return True, names
+        if ready and terminal.quiet > 1 and self.at_rest():
             if not typed or not typed[0].startswith(POLLED):
                 return False, names
             terminal.take()
-            terminal.type([self.with_own_port(line) for line in typed])
-            return None
-
-        try:
-            true, names = wait_until(look, "the page is true")
-        except AssertionError:
-            true, names = False, None
-        if true:
-            said = [renamed(line, names) for line in step.said]
-        else:
-            said = self.settled(terminal)
-            prompt = "the prompt is back" if terminal.ready else "the prompt is not back"
-            self.say(block.start, f"in {name} ({prompt})", said, step.said)
-            names = names or self.names_in(step.said, said)
-        self.names = names
-        terminal.take()
-        return Step(typed, said, terminal.ready)
+            self.type(terminal, typed)
+        return None
 
     def at_rest(self):
         """Whether nothing more comes before somebody types, or some time has passed."""
@@ -392,7 +402,8 @@ class Run:
         typed = re.sub(r"ulimit -u (\d+)", limit, typed)
         if self.port == ARTICLES_PORT:
             return typed
-        typed = re.sub(r"(python3 (webserver3\w|client3)\.py)", rf"\1 --port {self.port}", typed)
+        scripts = r"(python3 (?:webserver3\w|client3)\.py)"
+        typed = re.sub(scripts, rf"\1 --port {self.port}", typed)
         return re.sub(rf"\b{ARTICLES_PORT}\b", str(self.port), typed)
 
 
@@ -422,22 +433,34 @@ def excerpt(lines, stage):
     return "\n\n\n".join(pieces(stage)[name] for name in names).splitlines()
 
 
-def main():
+def parse_options():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--check", action="store_true", help="leave the pages alone")
-    parser.add_argument("--patience", type=float, default=Patience.seconds, metavar="SECONDS",
-        help="how long to wait for what has to come (%(default)s)")
     parser.add_argument("pages", nargs="*", default=PAGES, help="(default: all)")
-    options = parser.parse_args()
+    parser.add_argument("--check", action="store_true", help="leave the pages alone")
+    parser.add_argument(
+        "--port", type=int, default=ARTICLES_PORT, help="0: any free one (%(default)s)"
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=Patience.seconds,
+        metavar="SECONDS",
+        help="how long to wait for what has to come (%(default)s)",
+    )
+    return parser.parse_args()
+
+
+def main():
+    options = parse_options()
     Patience.seconds = options.patience
     status = 0
     for page in options.pages:
         with tempfile.TemporaryDirectory() as folder:
             for script in ROOT.glob("*.py"):
                 shutil.copy(script, folder)
-            run = Run(page, free_port() if options.check else ARTICLES_PORT, folder)
+            run = Run(page, options.port or free_port(), folder)
             lines = run.follow(go_on=not options.check)
         for remark in [*run.untrue, *(f"Not run: {why}" for why in run.left_out.values())]:
             print(remark)
