@@ -7,7 +7,7 @@ Type    python3 webserver3a.py                  in one terminal,
 Expect  curl prints "Hello, World!" and ends. The server prints the request, the
         bytes just as they came. Any other path gets the same answer.
 Try     curl telnet://localhost:8888            in a third terminal. It connects
-        and says nothing, and now the curl of before waits: the server is in
+        and says nothing, and a curl in the second one waits: the server is in
         recv() for the silent client. Ctrl-C the silent one, and it is served.
 Next    webserver3b.py takes its time over each client.
 """

@@ -50,7 +50,8 @@ def serve_forever(listen_socket, delay):
         client_connection, client_address = listen_socket.accept()
         if os.fork() == 0:  # the child
             listen_socket.close()  # the child's copy
-            print(f"Child PID: {os.getpid()}. Parent PID: {os.getppid()}", flush=True)
+            pids = f"Child PID: {os.getpid()}. Parent PID: {os.getppid()}\n"
+            os.write(1, pids.encode())
             handle_request(client_connection, delay)
             client_connection.close()
             os._exit(0)

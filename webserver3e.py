@@ -80,7 +80,7 @@ def handle_request(client_connection, delay):
 
 def grim_reaper(signum, frame):
     pid, status = os.wait()
-    print(f"Child {pid} terminated with status {status}", flush=True)
+    os.write(1, f"Child {pid} terminated with status {status}\n".encode())
 
 
 def parse_options():

@@ -97,6 +97,8 @@ def pytest_configure(config):
     Patience.seconds = config.getoption("--patience")
     if config.getoption("--server") is not None:
         config.pluginmanager.register(Grader(config))
+    elif config.getoption("--server-port") or config.getoption("--server-delay"):
+        raise pytest.UsageError("--server-port and --server-delay need --server COMMAND")
 
 
 def pytest_unconfigure():

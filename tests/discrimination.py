@@ -246,7 +246,7 @@ MUTANTS = [
     (
         "3e",
         "the handler reports nothing",
-        '    print(f"Child {pid} terminated with status {status}", flush=True)\n',
+        '    os.write(1, f"Child {pid} terminated with status {status}\\n".encode())\n',
         "",
         "The handler of SIGCHLD reports the PID of the child that it reaped.",
     ),

@@ -41,7 +41,7 @@ PAGES = ["README.md", *(f"docs/3{stage}.md" for stage in "abcdefg"), "docs/next.
 ARTICLES_PORT = 8888
 POLLED = "ps "  # what one types again: init(1) may take a moment to reap an orphan
 AT_REST = system.BLOCKED + system.ZOMBIE + "T"
-OPTIONAL = ("lsof", "ss", "strace")  # what not every system has
+OPTIONAL = ("prlimit", "ss", "strace")  # what not every system has
 PROMPTS = {"console": ("$", None), "pycon": (">>>", "...")}
 
 VARIES = re.compile(
@@ -61,7 +61,7 @@ VARIES = re.compile(
 )
 FORMS = {"any": ".*", "curl": r"[\d.]+", "tty": r"pts/\d+|ttys\d+"}  # others: numbers
 SAME = {"pid": "pid", "row": "pid", "waited": "pid", "tty": "tty"}
-PID_IN_COMMAND = re.compile(r"(kill (?:-\w+ )?|/proc/|-p )(\d+)")
+PID_IN_COMMAND = re.compile(r"(kill (?:-\w+ )?|--pid )(\d+)")
 # The numbers of errors that the pages show are Linux's.
 ERRORS = {4: errno.EINTR, 10: errno.ECHILD, 11: errno.EAGAIN, 24: errno.EMFILE}
 
