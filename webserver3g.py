@@ -10,7 +10,7 @@ Expect  Every client is served, and ps -ef shows no <defunct> child afterwards.
 Note    This is Python's own accept again; 3f's loop is built into it (PEP 475).
         When fork or accept fails for want of processes or descriptors, which
         was the end of 3d, this server says so and goes on.
-Next    This is the last one. diff webserver3f.py webserver3g.py shows its step.
+Next    webserver3h.py runs a real web application in this way.
 """
 
 import argparse

@@ -72,7 +72,7 @@ class Program:
         limits=None,
         stdout=None,
         env=None,
-        folder=None,
+        cwd=None,
         terminal=False,
         keyboard=False,
     ):
@@ -99,7 +99,7 @@ class Program:
                 stdout=stdout or self._stdout,
                 stderr=stdout if terminal else self._stderr,
                 env={**clean_environment(), "WEBSERVER3_MARK": MARK, **(env or {})},
-                cwd=folder,
+                cwd=cwd,
                 start_new_session=True,
                 preexec_fn=prepare if limits or keyboard else None,
             )

@@ -37,7 +37,7 @@ class Terminal(Program):
             "WEBSERVER3_MARK": self._mark,
         }
         super().__init__(
-            command, env=environment, folder=folder, terminal=True, keyboard=True
+            command, env=environment, cwd=folder, terminal=True, keyboard=True
         )
 
     @property

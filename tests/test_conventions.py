@@ -28,6 +28,7 @@ from servers import (
 )
 from sources import pieces, script
 
+SCRIPTS = [*STAGES, "3h"]  # 3h is a stage like the others where HTTP does not matter
 FORKING_STAGES = [stage for stage in STAGES if stage >= "3c"]
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\n"
@@ -50,6 +51,7 @@ REQUESTS = {
 QUICK_DNS = {"RES_OPTIONS": "timeout:1 attempts:1"}
 
 all_stages = pytest.mark.parametrize("stage", STAGES)
+all_scripts = pytest.mark.parametrize("stage", SCRIPTS)
 sleeping_stages = pytest.mark.parametrize("stage", SLEEPING_STAGES)
 forking_stages = pytest.mark.parametrize("stage", FORKING_STAGES)
 
@@ -81,7 +83,7 @@ def begin(start):
 
 
 def test_default_is_port_8888_of_127_0_0_1(begin):
-    for program in [begin(stage) for stage in STAGES]:  # one of them gets it
+    for program in [begin(stage) for stage in SCRIPTS]:  # one of them gets it
         wait_until(lambda: program.output or not program.running, "it listens or ends")
         if program.output:
             assert program.output.startswith("Serving HTTP on port 8888 ...\n")
@@ -91,7 +93,7 @@ def test_default_is_port_8888_of_127_0_0_1(begin):
 
 
 @LINUX_ONLY  # all of 127.0.0.0/8 is this machine
-@all_stages
+@all_scripts
 def test_host_is_where_it_listens(start, stage):
     server = start(OwnServer, stage, "--host", "127.0.0.2")
     socket.create_connection(("127.0.0.2", server.port), Patience.seconds).close()
@@ -127,7 +129,7 @@ def test_listen_queue_of_1024_lets_128_wait(serve, stage):
 def test_port_in_use_is_one_line_that_says_which_and_why(begin):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        for program in [begin(stage, "--port", str(port)) for stage in STAGES]:
+        for program in [begin(stage, "--port", str(port)) for stage in SCRIPTS]:
             assert program.wait() == 1
             assert program.output == ""
             line, = program.errors.splitlines()
@@ -136,7 +138,7 @@ def test_port_in_use_is_one_line_that_says_which_and_why(begin):
             assert "earlier stage still running" in line
 
 
-@all_stages
+@all_scripts
 def test_host_unknown_or_not_ours_is_one_line(begin, stage):
     hosts = ["no-such-host.invalid", "a..b", "192.0.2.1"]
     programs = [begin(stage, "--port=0", "--host", host, env=QUICK_DNS) for host in hosts]
@@ -149,14 +151,18 @@ def test_host_unknown_or_not_ours_is_one_line(begin, stage):
 
 
 PORTS = ["--port=-1", "--port=65536", "--port=x"]
+LIMITS = ["--timeout=0", "--timeout=-1", "--timeout=nan", "--timeout=x"]
+LIMITS += ["--max-children=0", "--max-children=1.5", "--max-children=x"]
 DELAYS = ["--delay=-1", "--delay=inf", "--delay=nan", "--delay=x"]
 
 
-@all_stages
+@all_scripts
 def test_bad_options_get_argparses_error_and_status_2(begin, stage):
     options = PORTS + ["--no-such-option"]
     if stage in SLEEPING_STAGES:
         options += DELAYS
+    if stage == "3h":
+        options += LIMITS
     programs = [begin(stage, option) for option in options]
     for option, program in zip(options, programs):
         assert program.wait() == 2
@@ -166,7 +172,7 @@ def test_bad_options_get_argparses_error_and_status_2(begin, stage):
 
 
 def test_help_is_the_docstring_and_says_what_to_type_and_what_comes_next(begin):
-    for stage, program in [(stage, begin(stage, "--help")) for stage in STAGES]:
+    for stage, program in [(stage, begin(stage, "--help")) for stage in SCRIPTS]:
         assert program.wait() == 0
         assert ast.get_docstring(ast.parse(script(stage))) in program.output
         assert f"python3 webserver{stage}.py" in program.output
@@ -176,11 +182,11 @@ def test_help_is_the_docstring_and_says_what_to_type_and_what_comes_next(begin):
         _, _, explained = program.output.partition("\n  --delay SECONDS")
         if stage in SLEEPING_STAGES:
             assert f"(default: {ARTICLES_DELAY[stage]})" in explained
-        for following in STAGES[STAGES.index(stage) + 1 :][:1]:
+        for following in SCRIPTS[SCRIPTS.index(stage) + 1 :][:1]:
             assert f"Next    webserver{following}.py" in program.output
 
 
-@all_stages
+@all_scripts
 def test_script_runs_on_its_own_and_lets_nobody_in_from_outside(start, stage):
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(ROOT / f"webserver{stage}.py", folder)
@@ -206,7 +212,8 @@ WITHOUT_FORK = """if True:
 
 def test_without_fork_it_says_so_in_one_line(start):
     command = [sys.executable, "-c", WITHOUT_FORK]
-    scripts = [f"webserver{stage}.py" for stage in FORKING_STAGES] + ["client3.py"]
+    scripts = [f"webserver{stage}.py" for stage in [*FORKING_STAGES, "3h"]]
+    scripts.append("client3.py")
     programs = [start(Program, [*command, ROOT / script]) for script in scripts]
     for program in programs:
         assert program.wait() == 1
@@ -418,7 +425,7 @@ def assert_well(server, stage):
 # Ctrl-C
 
 
-@all_stages
+@all_scripts
 def test_ctrl_c_ends_a_server_without_clients_with_status_0(serve, stage):
     assert_ctrl_c_ends(serve(stage))
 
@@ -465,6 +472,15 @@ def test_what_is_not_the_lesson_is_the_same_text_in_all_stages(stage):
         remaining = iter(without_delay(full[name]))
         for line in without_delay(ours[name]):
             assert line in remaining, f"{name} of {stage}: {line}"
+
+
+def test_3h_listens_and_starts_with_the_same_text():
+    ours, full = pieces("3h"), pieces("3g")
+    for name in ("REQUEST_QUEUE_SIZE", "make_listen_socket", "__main__"):
+        assert ours[name] == full[name]
+    remaining = iter(ours["parse_options"].splitlines())
+    for line in full["parse_options"].splitlines():
+        assert line in remaining, line
 
 
 def without_delay(text):

@@ -1,0 +1,531 @@
+"""Stage 3h: a concurrent WSGI server, asked by real clients for tests/applications.py."""
+
+import hashlib
+import json
+import re
+import signal
+import sys
+
+import pytest
+from programs import Program, saw, wait_until
+from servers import ROOT, OwnServer
+
+TESTS = ROOT / "tests"
+GET = "GET {} HTTP/1.1\r\nHost: here\r\n\r\n"
+POST = "POST {} HTTP/1.1\r\nHost: here\r\nContent-Length: {}\r\n\r\n"
+CHUNKED = "POST {} HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+MIB = 2**20
+
+
+class ApplicationServer(OwnServer):
+    """webserver3h.py with options, serving an application that it finds in cwd."""
+
+    def __init__(self, application, *options, cwd=TESTS):
+        environment = {"PYTHONDONTWRITEBYTECODE": "1"}
+        super().__init__("3h", application, *options, cwd=cwd, env=environment)
+
+    def answer(self, request):
+        """All that comes for a request, text or bytes, and whether a reset ends it."""
+        connection = self.connect()
+        connection.send(request.encode() if isinstance(request, str) else request)
+        answer = connection.wait_for_end()
+        connection.close()
+        return answer, connection.was_reset
+
+    def ask_for(self, request):
+        """The status, the header fields and the body of the answer to a request."""
+        answer, was_reset = self.answer(request)
+        assert not was_reset, saw("a reset", "an end")
+        return taken_apart(answer)
+
+    def get(self, path):
+        """The same for a GET."""
+        return self.ask_for(GET.format(path))
+
+    def post(self, path, body):
+        """The same for a POST of bytes."""
+        return self.ask_for(POST.format(path, len(body)).encode() + body)
+
+    def run_curl(self, path, *options):
+        """curl, run to its end. Its output, and its status."""
+        url = f"http://127.0.0.1:{self.port}{path}"
+        curl = self.run("curl", "-q", "--silent", "--show-error", *options, url)
+        status = curl.wait(60)
+        return curl.output, status
+
+
+def taken_apart(answer):
+    """An answer's status, its header fields by their names, and its body."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    assert re.fullmatch(r"HTTP/1\.1 \d\d\d .*", first)
+    fields = dict(line.split(": ", 1) for line in lines)
+    assert len(fields) == len(lines)
+    return int(first.split()[1]), fields, body
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = ApplicationServer("applications:app")
+    descriptors = server.descriptors()
+    try:
+        yield server
+        server.wait_until_children(0)
+        assert server.descriptors() == descriptors
+        assert "collected" not in server.errors  # by the validator: not closed
+    finally:
+        server.kill()
+
+
+# WSGI (PEP 3333)
+
+
+def test_environ_has_what_wsgi_requires(server):
+    request = (
+        "PUT /environ/%E4%2f%3f?a=%20&b HTTP/1.1\r\nhOST: here:80\r\nX-Twice: 1\r\n"
+        "x-twice:  2 \r\nCookie: a\r\nCookie: b\r\nContent-Type: text/x\r\n"
+        "X_Twice: 3\r\nContent_Length: 4\r\nContent-Length: 5\r\n\r\n12345"
+    )
+    status, _, body = server.ask_for(request)
+    environ = json.loads(body)
+    server_name, server_port = environ.pop("SERVER_NAME"), environ.pop("SERVER_PORT")
+    assert (status, server_name, server_port) == (200, "127.0.0.1", str(server.port))
+    assert re.fullmatch("<.*>", environ.pop("wsgi.input"))
+    assert re.fullmatch("<.*>", environ.pop("wsgi.errors"))
+    assert environ.pop("REMOTE_ADDR") == "127.0.0.1"
+    assert environ == {
+        "REQUEST_METHOD": "PUT",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": "/environ/\xe4/?",
+        "QUERY_STRING": "a=%20&b",
+        "CONTENT_TYPE": "text/x",
+        "CONTENT_LENGTH": "5",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": "here:80",
+        "HTTP_X_TWICE": "1, 2",
+        "HTTP_COOKIE": "a; b",
+        "wsgi.version": "(1, 0)",
+        "wsgi.url_scheme": "http",
+        "wsgi.input_terminated": True,
+        "wsgi.multithread": False,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": True,
+    }
+
+
+@pytest.mark.parametrize(
+    "target, host, path, query",
+    [
+        ("/environ", "here", "/environ", ""),
+        ("http://there:81/environ?x", "there:81", "/environ", "x"),
+        ("HTTP://there/environ?http://y/", "there", "/environ", "http://y/"),
+        ("//environ?", "here", "//environ", ""),
+    ],
+)
+def test_target_is_a_path_or_a_whole_url(server, target, host, path, query):
+    environ = json.loads(server.get(target)[2])
+    seen = [environ[name] for name in ("HTTP_HOST", "PATH_INFO", "QUERY_STRING")]
+    assert seen == [host, path, query]
+
+
+def test_input_ends_where_the_body_does(server):
+    body = b"one\ntwo and three\nfour\nfive"
+    _, _, lines = server.ask_for(POST.format("/lines", len(body)) + body.decode() + "more")
+    assert lines == repr(
+        [b"one\n", b"two", b" and three\n", b"four\n", b"five", b"", b""]
+    ).encode()
+
+
+def test_head_is_sent_with_the_first_byte_of_the_body_and_not_before(server):
+    client = server.connect()
+    client.send(POST.format("/read-first", 4).encode() + b"12")
+    server.wait_until_blocked()
+    assert not client.answered
+    client.send(b"34")
+    assert taken_apart(client.wait_for_end())[2] == b"4"
+
+
+def test_pieces_of_the_body_are_sent_as_they_come(server):
+    client = server.connect()
+    client.send(POST.format("/answer-first", 4).encode() + b"12")
+    wait_until(lambda: client.answered and b"first" in client.received, "a piece comes")
+    assert client.received.endswith(b"\r\n\r\nfirst, ")
+    client.send(b"34")
+    assert client.wait_for_end().endswith(b"first, 4")
+
+
+def test_iterable_is_closed(server):
+    before = server.errors.count("closed\n")
+    assert server.get("/close")[2] == b"some pieces"
+    wait_until(lambda: server.errors.count("closed\n") == before + 1, "it is closed")
+
+
+def test_iterable_is_closed_when_it_fails_and_when_the_client_is_gone(server):
+    before = server.errors.count("closed\n")
+    server.answer(GET.format("/fail-amid"))
+    wait_until(lambda: server.errors.count("closed\n") == before + 1, "it is closed")
+
+
+def test_error_page_takes_the_place_of_an_answer_not_begun(server):
+    status, fields, body = server.get("/start-again")
+    assert (status, body, "X-First" in fields) == (503, b"an error page", False)
+
+
+def test_write_comes_before_what_is_returned(server):
+    assert server.get("/write")[2] == b"written, returned"
+
+
+@pytest.mark.parametrize("path", ["fail", "exit", "never-start", "start-twice", "text"])
+def test_failing_application_is_a_500_and_a_traceback(server, path):
+    before = server.errors.count("Traceback")
+    status, _, body = server.get(f"/{path}")
+    assert (status, b"failed" in body) == (500, True)
+    wait_until(lambda: server.errors.count("Traceback") > before, "a traceback comes")
+
+
+@pytest.mark.parametrize("path", ["fail-amid", "start-again-late"])
+def test_failure_amid_the_body_cuts_the_connection(server, path):
+    before = server.errors.count("Traceback")
+    answer, was_reset = server.answer(GET.format(f"/{path}"))
+    assert was_reset, saw(f"an end as if all were there, after {answer}", "a reset")
+    assert answer == b"" or answer.endswith(b"\r\n\r\nsome")
+    wait_until(lambda: server.errors.count("Traceback") > before, "a traceback comes")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"Connection|keep-alive",
+        b"Transfer-Encoding|chunked",
+        b"Upgrade|x",
+        b"X-Field|a\r\nX-Other: b",
+        b"X-Field|a\rb",
+        b"X-Field|a\nb",
+        b"X-Field|a\0b",
+        b"X Field|a",
+        b"X-Field:|a",
+        b"|a",
+    ],
+)
+def test_header_fields_that_are_not_the_applications_to_send_are_refused(server, field):
+    status, fields, _ = server.post("/header", field)
+    assert status == 500
+    assert not {"X-Field", "X-Other", "Upgrade", "Transfer-Encoding"} & fields.keys()
+
+
+def test_header_field_may_have_any_latin_1_text(server):
+    assert server.post("/header", b"X-Field|a\tb \xe4")[1]["X-Field"] == "a\tb \xe4"
+
+
+@pytest.mark.parametrize("status", ["200", "99+Low", "100+Continue", "200+a%0D%0Ab", "x"])
+def test_status_that_is_none_is_refused(server, status):
+    path = "/status?" + status.replace("%0D%0A", "")
+    assert server.get(path)[0] == (200 if "%0D" in status else 500)
+
+
+def test_application_may_run_programs(server):
+    assert server.get("/run")[2] == b"7"
+
+
+def test_demo_app_behind_the_validator(start):
+    server = start(ApplicationServer, "applications:demo")
+    status, _, body = server.get("/some/path?a=b")
+    assert (status, body.splitlines()[0]) == (200, b"Hello world!")
+    assert b"PATH_INFO = '/some/path'" in body
+    assert server.errors == ""
+
+
+def test_application_is_found_in_the_current_folder_or_there_is_one_line(start, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "thing = 1\ndef app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n    return [b'mine']\n"
+    )
+    server = start(ApplicationServer, "mine:app", cwd=tmp_path)
+    assert server.get("/")[2] == b"mine"
+    script = [sys.executable, "-B", ROOT / "webserver3h.py", "--port", "0"]
+    names = ["absent:app", "mine:absent", "mine:thing", "mine", ":app", "mine.app:app"]
+    for name, program in [(n, start(Program, [*script, n], cwd=tmp_path)) for n in names]:
+        assert program.wait() == 1
+        assert re.fullmatch(rf"Cannot serve {re.escape(name)}: .+\n", program.errors)
+
+
+# HTTP/1.1 (RFC 9110, RFC 9112)
+
+
+def test_answer_has_date_server_and_connection_close_and_its_length_where_known(server):
+    status, fields, body = server.get("/one-piece")
+    assert status == 200
+    assert re.fullmatch(
+        r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", fields.pop("Date")
+    )
+    assert fields == {
+        "Server": "webserver3h",
+        "Connection": "close",
+        "Content-Type": "text/plain",
+        "Content-Length": str(len(body)),
+    }
+    assert server.get("/nothing")[1]["Content-Length"] == "0"
+    assert "Content-Length" not in server.get("/close")[1]
+    assert "Content-Length" not in server.get("/write")[1]
+
+
+def test_head_has_the_fields_of_get_and_no_body(server):
+    _, fields, _ = server.get("/one-piece")
+    head = GET.format("/one-piece").replace("GET", "HEAD")
+    status, head_fields, nothing = server.ask_for(head)
+    assert (status, nothing) == (200, b"")
+    assert {**head_fields, "Date": ""} == {**fields, "Date": ""}
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+def test_status_without_a_body_has_none(server, status):
+    path = "/status?" + status.replace(" ", "+")
+    seen, fields, body = server.get(path)
+    assert (seen, body, "Content-Length" in fields) == (int(status[:3]), b"", False)
+
+
+def test_http_1_0_needs_no_host(server):
+    status, _, body = server.ask_for("GET /environ HTTP/1.0\r\n\r\n")
+    assert (status, json.loads(body)["SERVER_PROTOCOL"]) == (200, "HTTP/1.0")
+
+
+def test_empty_lines_before_the_request_are_skipped(server):
+    assert server.ask_for("\r\n\r\n" + GET.format("/digest"))[0] == 200
+
+
+def test_chunked_body_is_put_together(server):
+    chunks = "3\r\nabc\r\n0a;x=\"y\"\r\n0123456789\r\n000\r\nX-Trailer: 1\r\n\r\n"
+    digest = hashlib.sha256(b"abc0123456789").hexdigest()
+    body = server.ask_for(CHUNKED.format("/digest") + chunks)[2]
+    assert body.decode() == f"13 {digest}"
+
+
+FIELD = "GET /digest HTTP/1.1\r\nHost: here\r\n{}\r\n\r\n"
+LENGTH = "POST /digest HTTP/1.1\r\nHost: here\r\nContent-Length: {}\r\n\r\n12345"
+CODING = "POST /digest HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: {}\r\n\r\n0\r\n\r\n"
+MALFORMED = {
+    "two lengths": LENGTH.format("5\r\nContent-Length: 5"),
+    "two lengths in one field": LENGTH.format("5, 5"),
+    "a length with a sign": LENGTH.format("+5"),
+    "a length below zero": LENGTH.format("-5"),
+    "a length with a space": LENGTH.format("1 2"),
+    "a length in hexadecimal": LENGTH.format("0x5"),
+    "a length with an underscore": LENGTH.format("1_0"),
+    "a length in other digits": LENGTH.format("\N{FULLWIDTH DIGIT FIVE}"),
+    "an empty length": LENGTH.format(""),
+    "a length and a coding": CODING.format("chunked\r\nContent-Length: 5"),
+    "chunked twice": CODING.format("chunked, chunked"),
+    "chunked in two fields": CODING.format("chunked\r\nTransfer-Encoding: chunked"),
+    "no coding": CODING.format(""),
+    "chunked in HTTP/1.0": CODING.format("chunked").replace("/1.1", "/1.0"),
+    "a lone CR in a field": FIELD.format("X-Field: a\rb"),
+    "a lone CR in the request line": GET.format("/digest\r"),
+    "lines that end with LF": GET.format("/digest").replace("\r", ""),
+    "a line that ends with LF": FIELD.format("X-Field: a\nX-Other: b"),
+    "a NUL": FIELD.format("X-Field: a\0b"),
+    "a folded line": FIELD.format("X-Field: a\r\n b"),
+    "a folded first field": "GET /digest HTTP/1.1\r\n Host: here\r\n\r\n",
+    "a space before the colon": FIELD.format("X-Field : a"),
+    "a space in a name": FIELD.format("X Field: a"),
+    "no name": FIELD.format(": a"),
+    "no colon": FIELD.format("X-Field"),
+    "no Host": "GET /digest HTTP/1.1\r\n\r\n",
+    "two Hosts": FIELD.format("Host: here"),
+    "two Hosts in HTTP/1.0": FIELD.format("Host: here").replace("/1.1", "/1.0"),
+    "a Host that is none": GET.format("/digest").replace("here", "he re"),
+    "a Host with a path": GET.format("/digest").replace("here", "here/there"),
+    "a Host with a name before it": GET.format("/digest").replace("here", "me@here"),
+    "no version": "GET /digest\r\nHost: here\r\n\r\n",
+    "a version in small letters": GET.format("/digest").replace("HTTP", "http"),
+    "a version with two digits": GET.format("/digest").replace("1.1", "1.10"),
+    "two spaces": GET.format(" /digest"),
+    "a tab": GET.format("/digest").replace("GET ", "GET\t"),
+    "a space in the target": GET.format("/dig est"),
+    "a space at the end": GET.format("/digest").replace("1.1\r", "1.1 \r"),
+    "no method": GET.format("/digest").replace("GET", ""),
+    "a method that is none": GET.format("/digest").replace("GET", "G(T"),
+    "a target without a slash": GET.format("digest"),
+    "a target that is a fragment": GET.format("/digest#here"),
+    "a target with a bad escape": GET.format("/digest%4"),
+    "a target that is not ASCII": GET.format("/\xe4"),
+    "a star": GET.format("*"),
+    "only a query": GET.format("?digest"),
+    "something else": "\x16\x03\x01\x02\n",
+    "a chunk without a size": CHUNKED.format("/digest") + "\r\nabc\r\n0\r\n\r\n",
+    "a chunk with a sign": CHUNKED.format("/digest") + "+3\r\nabc\r\n0\r\n\r\n",
+    "a chunk with 0x": CHUNKED.format("/digest") + "0x3\r\nabc\r\n0\r\n\r\n",
+    "a chunk with a space": CHUNKED.format("/digest") + "3 \r\nabc\r\n0\r\n\r\n",
+    "a chunk with an underscore": CHUNKED.format("/digest") + "0_3\r\nabc\r\n0\r\n\r\n",
+    "a huge chunk": CHUNKED.format("/digest") + "f" * 17 + "\r\nabc",
+    "a chunk that is longer": CHUNKED.format("/digest") + "2\r\nabc\r\n0\r\n\r\n",
+    "a chunk that is shorter": CHUNKED.format("/digest") + "4\r\nabc\r\n0\r\n\r\n",
+    "a chunk that ends with LF": CHUNKED.format("/digest") + "3\nabc\n0\n\n",
+    "a trailer that is none": CHUNKED.format("/digest") + "0\r\nX Trailer\r\n\r\n",
+    "an error the application ignores": CHUNKED.format("/ignore-errors") + "x\r\n",
+}
+REFUSED = {
+    "an unknown coding": (501, CODING.format("gzip")),
+    "an unknown coding, chunked": (501, CODING.format("gzip, chunked")),
+    "version 2": (505, GET.format("/digest").replace("1.1", "2.0")),
+    "version 0.9": (505, GET.format("/digest").replace("1.1", "0.9")),
+    "a head of 64 KiB and more": (431, FIELD.format("X-Field: " + "a" * 65536)),
+    "a head without an end": (431, "GET /digest HTTP/1.1\r\n" + "a: b\r\n" * 14000),
+    "a chunk's extension without an end": (400, CHUNKED.format("/digest") + "3;" + "x" * 70000),
+}
+REFUSED.update({what: (400, request) for what, request in MALFORMED.items()})
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_malformed_request_is_refused(server, what):
+    expected, request = REFUSED[what]
+    status, _, body = server.ask_for(request)
+    assert status == expected, saw(f"{status}, {body}", expected)
+
+
+def test_head_just_below_64_kib_is_read(server):
+    request = FIELD.format("X-Field: ")
+    request = FIELD.format("X-Field: " + "a" * (65536 + 4 - len(request)))
+    assert server.ask_for(request)[0] == 200
+
+
+def test_body_that_ends_early_is_a_400(server):
+    client = server.connect()
+    client.send(POST.format("/digest", 10).encode() + b"12345")
+    client.finish_sending()
+    assert taken_apart(client.wait_for_end())[0] == 400
+
+
+# curl
+
+
+def test_curl_uploads_50_mb_after_100_continue(server, tmp_path):
+    data = bytes(range(256)) * (50 * MIB // 256)
+    (tmp_path / "file").write_bytes(data)
+    expected = f"{len(data)} {hashlib.sha256(data).hexdigest()}"
+    for how in ([], ["-H", "Transfer-Encoding: chunked"]):
+        upload = ["-H", "Expect: 100-continue", "--expect100-timeout", "60", "-v"]
+        url = f"http://127.0.0.1:{server.port}/digest"
+        file = f"@{tmp_path / 'file'}"
+        curl = server.run("curl", "-q", "-sS", *upload, *how, "--data-binary", file, url)
+        assert curl.wait(60) == 0
+        assert curl.output == expected
+        assert "100 Continue" in curl.errors
+
+
+def test_no_100_continue_comes_amid_the_answer(server):
+    client = server.connect()
+    head = POST.format("/answer-first", 4).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n")
+    client.send(head.encode())
+    wait_until(lambda: client.answered and b"first" in client.received, "a piece comes")
+    server.wait_until_blocked()
+    client.send(b"1234")
+    assert taken_apart(client.wait_for_end())[2] == b"first, 4"
+
+
+def test_curl_gets_the_answer_to_an_upload_that_nobody_reads(server, tmp_path):
+    (tmp_path / "file").write_bytes(bytes(20 * MIB))
+    upload = ["-H", "Expect:", "--data-binary", f"@{tmp_path / 'file'}"]
+    assert server.run_curl("/nothing", *upload, "-w", "%{http_code}") == ("200", 0)
+
+
+def test_curl_downloads_50_mb_also_slowly(server):
+    size = ["-o", "/dev/null", "-w", "%{size_download}"]
+    for path in ("/large?50", "/one-large?50"):
+        assert server.run_curl(path, *size) == (str(50 * MIB), 0)
+    slowly = ["--limit-rate", "2M"]
+    assert server.run_curl("/one-large?4", *size, *slowly) == (str(4 * MIB), 0)
+
+
+def test_curls_head(server):
+    output, status = server.run_curl("/digest", "--head")
+    assert (status, output.splitlines()[0]) == (0, "HTTP/1.1 200 OK")
+
+
+# Processes
+
+
+def test_200_requests_at_a_time_are_all_answered(server):
+    load = server.load("--max-clients", "200", "--timeout", "60")
+    assert load.wait(60) == 0, saw(load.output.strip(), "all are answered")
+    server.wait_until_children(0)
+
+
+def test_no_more_children_than_said_and_the_next_one_waits(start):
+    server = start(ApplicationServer, "applications:app", "--max-children", "2")
+    clients = [server.connect() for _ in range(3)]
+    server.wait_until_children(2)
+    server.wait_until_blocked()
+    for client in clients:
+        client.send(GET.format("/digest").encode())
+    server.wait_until_blocked()
+    for client in clients[:2]:
+        assert taken_apart(client.wait_for_end())[0] == 200
+        client.close()
+    assert taken_apart(clients[2].wait_for_end())[0] == 200
+
+
+def test_client_that_stops_sending_or_reading_is_given_up(start):
+    server = start(ApplicationServer, "applications:app", "--timeout", "0.5")
+    silent, slow, reading = (server.connect() for _ in range(3))
+    slow.send(b"GET / HTTP/1.1\r\nHo")
+    reading.send(GET.format("/large?100").encode())
+    assert silent.wait_for_end() == b""
+    assert taken_apart(slow.wait_for_end())[0] == 408
+    silent.close(), slow.close()
+    server.wait_until_children(0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_lets_the_requests_at_work_finish(start, number):
+    server = start(ApplicationServer, "applications:app")
+    client = server.connect()
+    client.send(POST.format("/digest", 4).encode() + b"12")
+    server.wait_until_children(1)
+    server.wait_until_blocked()
+    if number == signal.SIGINT:
+        server.press_ctrl_c()
+    else:
+        server.send_signal(number)
+    wait_until(lambda: refused(server), "no connection is accepted any more")
+    client.send(b"34")
+    assert taken_apart(client.wait_for_end())[0] == 200
+    client.close()
+    assert server.wait() == 0
+    assert server.errors == ""
+
+
+def refused(server):
+    """Whether a connection to it is refused."""
+    try:
+        server.connect().close()
+    except (ConnectionRefusedError, ConnectionResetError):  # it stops listening just now
+        return True
+    return False
+
+
+@pytest.mark.parametrize("how", ["timeout", "second signal"])
+def test_requests_that_do_not_finish_are_ended(start, tmp_path, how):
+    timeout = "0.5" if how == "timeout" else "600"
+    server = start(ApplicationServer, "applications:app", "--timeout", timeout)
+    url = f"http://127.0.0.1:{server.port}/large?1000"
+    curl = server.run("curl", "-q", "-sS", "--limit-rate", "10M", "-o", tmp_path / "file", url)
+    wait_until((tmp_path / "file").exists, "curl receives something")
+    server.press_ctrl_c()
+    if how == "second signal":
+        wait_until(lambda: refused(server), "no connection is accepted any more")
+        server.press_ctrl_c()
+    assert server.wait() == 0
+    assert server.processes() == []
+    assert curl.wait() != 0
+
+
+def test_log_line_says_who_asked_for_what_and_is_safe_to_print(start):
+    server = start(ApplicationServer, "applications:app")
+    server.get("/digest")
+    server.ask_for("GET /\x1b[31m\xe4 HTTP/1.1\r\nHost: here\r\n\r\n")
+    server.wait_until_children(0)
+    first, second = server.output.splitlines()[1:]
+    start_of_line = r"127\.0\.0\.1:\d+ "
+    end_of_line = r" \d+ bytes \d+ ms"
+    assert re.fullmatch(rf"{start_of_line}'GET /digest HTTP/1\.1' 200{end_of_line}", first)
+    assert re.fullmatch(rf"{start_of_line}'GET /\\x1b\[31m.* HTTP/1\.1' 400{end_of_line}", second)
