@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import sys
 import time
@@ -11,6 +12,7 @@ from servers import user_with_few_processes
 
 READY = "\x02"  # stands for the prompt, which is $ or >>> to the reader
 MORE = "\x03"  # stands for Python's prompt in the middle of a statement, ...
+BOLD = r"\x1b\[[0-9;]*m"  # and what else there is of the kind; curl shows fields so
 
 
 class Terminal(Program):
@@ -32,6 +34,7 @@ class Terminal(Program):
             "LC_ALL": "C",
             "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"],
             "PS1": READY,
+            "PS2": MORE,
             "PYTHON_BASIC_REPL": "1",  # Python 3.13's other one draws what is typed
             "TERM": "dumb",
             "WEBSERVER3_MARK": self._mark,
@@ -46,9 +49,9 @@ class Terminal(Program):
 
         Empty ones are left out at both ends.
         """
-        text = self.output[self._taken :].replace(READY, "").replace(MORE, "")
+        text = re.sub(f"{READY}|{MORE}|{BOLD}", "", self.output[self._taken :])
         lines = text.strip("\n").split("\n") if text.strip() else []
-        return [line.rpartition("\r")[2].rstrip() for line in lines]
+        return [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in lines]
 
     @property
     def ready(self):

@@ -37,12 +37,12 @@ from servers import ROOT, free_port
 from sources import difference, pieces
 from terminals import python, shell
 
-PAGES = ["README.md", *(f"docs/3{stage}.md" for stage in "abcdefg"), "docs/next.md"]
+PAGES = ["README.md", *(f"docs/3{stage}.md" for stage in "abcdefgh"), "docs/next.md"]
 ARTICLES_PORT = 8888
 POLLED = "ps "  # what one types again: init(1) may take a moment to reap an orphan
 AT_REST = system.BLOCKED + system.ZOMBIE + "T"
 OPTIONAL = ("prlimit", "ss", "strace")  # what not every system has
-PROMPTS = {"console": ("$", None), "pycon": (">>>", "...")}
+PROMPTS = {"console": ("$", ">"), "pycon": (">>>", "...")}
 
 VARIES = re.compile(
     r"""
@@ -54,6 +54,7 @@ VARIES = re.compile(
   | (?P<tty>pts/\d+|ttys\d+)
   | (?: (?<='127\.0\.0\.1',\ ) | (?<=127\.0\.0\.1:) ) (?!8888\b)(?P<port>\d+)
   | (?<=curl/)(?P<curl>[\d.]+)
+  | (?P<time>\d+)(?=\ ms$)
   | (?<=\[Errno\ )(?P<errno>\d+)
   | (?<=File\ ")…/(?P<file>[^"]+",\ line\ \d+)
     """,
