@@ -83,6 +83,7 @@ def serve_forever(listen_socket, application, options):
     signal.set_wakeup_fd(signals_write, warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda signum, frame: None)
+    print(f"Serving HTTP on port {listen_socket.getsockname()[1]} ...", flush=True)
     listen_socket.setblocking(False)
     children = set()
     while True:
@@ -100,21 +101,18 @@ def serve_forever(listen_socket, application, options):
         except (BlockingIOError, ConnectionAbortedError):
             continue  # the client is gone
         except OSError as error:  # no descriptor: let some connections end
-            print(f"accept failed, trying again: {error}", file=sys.stderr)
+            complain(f"accept failed, trying again: {error}")
             time.sleep(1)
             continue
         try:
             pid = os.fork()
         except OSError as error:  # no process: give up this client
-            print(f"fork failed, one client given up: {error}", file=sys.stderr)
+            complain(f"fork failed, one client given up: {error}")
             client_connection.close()
             continue
         if pid == 0:  # the child
             try:
-                signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGINT, signal.SIG_IGN)  # finish the request
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.set_wakeup_fd(-1)  # signals: none of its business
                 for copy in (listen_socket.detach(), signals, signals_write):
                     os.close(copy)
                 handle_request(client_connection, client_address, application, options)
@@ -124,6 +122,11 @@ def serve_forever(listen_socket, application, options):
         client_connection.close()  # the parent's copy
     listen_socket.close()
     finish(children, signals, options.timeout)
+
+
+def complain(message):
+    with contextlib.suppress(OSError):  # nobody may be there to read it
+        print(message, file=sys.stderr, flush=True)
 
 
 def told_to_end(signals):
@@ -143,17 +146,18 @@ def grim_reaper(children):
 
 
 def finish(children, signals, timeout):
-    """Wait for the children, for timeout seconds or until told to end once more."""
+    """Wait for the children to end, and after timeout seconds end them."""
     deadline = time.monotonic() + timeout
-    while children:
+    grim_reaper(children)
+    while children and time.monotonic() < deadline:
         seconds = max(deadline - time.monotonic(), 0)
         ready, _, _ = select.select([signals], [], [], seconds)
-        if not ready or told_to_end(signals):
-            for pid in children:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-            return
+        if ready:
+            os.read(signals, BLOCK)
         grim_reaper(children)
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def handle_request(client_connection, client_address, application, options):
@@ -170,16 +174,17 @@ def handle_request(client_connection, client_address, application, options):
     except ClientGone:
         pass
     except BaseException:  # whatever the application does
-        traceback.print_exc()
-        response.fail("500 Internal Server Error", "the application failed")
+        error = request.error or RequestError("500 Internal Server Error", "it failed")
+        response.fail(*error.args)
+        complain(traceback.format_exc())
     milliseconds = round(1000 * (time.monotonic() - began))
     if response.complete:
         request.end_connection()
     log = f"{client_address[0]}:{client_address[1]} {request.line!a} "
     log += f"{response.status[:3] or '-'} {response.sent} bytes {milliseconds} ms\n"
     os.write(1, log.encode())
-    sys.stdout.flush()  # os._exit does not
-    sys.stderr.flush()
+    for file in (sys.stdout, sys.stderr):
+        file.flush()  # os._exit does not
 
 
 class Request(io.RawIOBase):
@@ -206,8 +211,11 @@ class Request(io.RawIOBase):
             self.receive(time.monotonic() + self.timeout)
         except (RequestError, ClientGone):
             return False
-        while self.received.startswith(b"\r\n"):  # RFC 9112, 2.2
-            self.received = self.received[2:]
+        while self.received[:2] in (b"", b"\r", b"\r\n"):  # empty lines: RFC 9112, 2.2
+            if len(self.received) < 2:
+                self.receive(time.monotonic() + self.timeout)
+            else:
+                self.received = self.received[2:]
         self.line = self.received.partition(b"\r\n")[0].decode("latin-1")
         head = self.read_until(b"\r\n\r\n", "431 Request Header Fields Too Large")
         self.line, *lines = head.split("\r\n")
@@ -242,7 +250,8 @@ class Request(io.RawIOBase):
             check(coding == "chunked", "not chunked once")
             self.chunked = True
         expectation = self.fields.get("expect", "").lower()
-        self.expects_continue = expectation == "100-continue" and not old
+        if expectation == "100-continue" and not old:
+            self.expects_continue = self.chunked or self.left > 0
 
     def receive(self, deadline):
         try:
@@ -260,7 +269,8 @@ class Request(io.RawIOBase):
         while True:
             taken, found, rest = self.received.partition(end)
             check(not LONE_CR_OR_LF.search(taken), "a line has to end with CR LF")
-            check(len(taken) <= limit, f"more than {limit} bytes", status)
+            most = limit if found else limit + len(end) - 1  # a part of the end
+            check(len(taken) <= most, f"more than {limit} bytes", status)
             if found:
                 self.received = rest
                 return taken.decode("latin-1")
@@ -271,8 +281,6 @@ class Request(io.RawIOBase):
 
     def readinto(self, target):
         """Receive some of the body. Returns the number of bytes, 0 at its end."""
-        if self.error:
-            raise self.error
         try:
             data = self.read_body(len(target))
         except RequestError as error:
@@ -305,26 +313,28 @@ class Request(io.RawIOBase):
     def send(self, data):
         try:
             self.connection.settimeout(self.timeout)
-            self.connection.sendall(data)
+            while data:
+                data = data[self.connection.send(data) :]
         except OSError:
             raise ClientGone
 
     def reset_when_closed(self, yes):
         """Whether the client gets a reset if the connection is closed (socket(7))."""
         linger = struct.pack("ii", yes, 0)
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        with contextlib.suppress(OSError):  # it has been reset
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     def end_connection(self):
         """End it so that the client gets the answer, even if it is sending still."""
         self.reset_when_closed(False)
-        if not (self.error or self.chunked or self.left or self.received):
-            return  # all was read: closing is enough
-        deadline = time.monotonic() + LINGER
+        now = time.monotonic()
+        more = self.error or self.chunked or self.left or self.received
         with contextlib.suppress(OSError, RequestError, ClientGone):
             self.connection.shutdown(socket.SHUT_WR)
             while True:
                 self.received = b""
-                self.receive(deadline)
+                self.receive(now + LINGER if more else now)
+                more = True
 
 
 def make_environ(request, client_address):
@@ -336,8 +346,9 @@ def make_environ(request, client_address):
         check(found and (found[1] or found[2]), "not a path")
         authority, path, query = found[1], found[2] or "/", found[3]
     check(not re.search("%(?![0-9A-Fa-f]{2})", path), "not a path")
+    check(request.method != "CONNECT", "this is not a proxy")
     if authority:  # goes before the field (RFC 9112, 3.2.2)
-        check(HOST.fullmatch(authority), "not a host")
+        check(HOST.fullmatch(authority) and authority[0] != ":", "not a host")
         request.fields["host"] = authority
     server_name, server_port = request.connection.getsockname()
     environ = {
@@ -387,7 +398,9 @@ class Response:
                     break
             if not self.head_sent:
                 self.write(b"", 0)
-            self.complete = not self.left
+            if self.left:
+                raise RuntimeError("the body is shorter than its Content-Length")
+            self.complete = True
         finally:
             if hasattr(body, "close"):
                 body.close()
@@ -403,11 +416,17 @@ class Response:
             raise RuntimeError("start_response was called twice")
         if not STATUS.fullmatch(status):
             raise ValueError(f"not a status: {status!r}")
+        headers = list(headers)
+        lengths = 0
         for name, value in headers:
-            found = FIELD.fullmatch(f"{name}:{value}")
-            if not found or found[1] != name or is_hop_by_hop(name):
+            found = FIELD.fullmatch(name + ":" + value)
+            bad = not found or found[1] != name or is_hop_by_hop(name)
+            if name.lower() == "content-length":
+                lengths += 1
+                bad = lengths > 1 or not LENGTH.fullmatch(value)
+            if bad:
                 raise ValueError(f"not a header field to send: {name!r}: {value!r}")
-        self.status, self.headers = status, list(headers)
+        self.status, self.headers = status, headers
         return self.write
 
     def write(self, data, length=None):
@@ -433,7 +452,9 @@ class Response:
             raise RuntimeError("start_response was not called")
         fields = {name.lower(): value for name, value in self.headers}
         lines = [f"HTTP/1.1 {self.status}", "Connection: close"]
-        lines += [f"{name}: {value}" for name, value in self.headers]
+        for name, value in self.headers:
+            if self.status[:3] != "204" or name.lower() != "content-length":
+                lines.append(f"{name}: {value}")
         if "date" not in fields:
             lines.append(f"Date: {email.utils.formatdate(usegmt=True)}")
         if "server" not in fields:
@@ -476,7 +497,7 @@ def find_application(name):
     sys.path.insert(0, os.getcwd())
     try:
         application = getattr(importlib.import_module(module), attribute, None)
-    except (ImportError, ValueError) as error:
+    except (ImportError, TypeError, ValueError) as error:
         sys.exit(f"Cannot serve {name}: {error}")
     if not callable(application):
         sys.exit(f"Cannot serve {name}: {module} has no such callable")
@@ -527,7 +548,6 @@ def main():
     if options.application:
         application = find_application(options.application)
     listen_socket = make_listen_socket(options.host, options.port)
-    print(f"Serving HTTP on port {listen_socket.getsockname()[1]} ...", flush=True)
     serve_forever(listen_socket, application, options)
 
 

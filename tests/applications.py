@@ -1,7 +1,9 @@
 """WSGI applications for the tests of webserver3h.py, which serves them from this folder."""
 
 import hashlib
+import itertools
 import json
+import signal
 import subprocess
 import sys
 from wsgiref.simple_server import demo_app
@@ -11,7 +13,8 @@ TEXT = [("Content-Type", "text/plain")]
 not_callable = "something else"
 
 
-UNRULY = "one_piece text never_start start_twice status header lines ignore_errors".split()
+UNRULY = "one_piece text never_start start_twice status header lines own_length own_fields"
+UNRULY = [*UNRULY.split(), "ignore_errors", "wrap_errors"]
 
 
 def app(environ, start_response):
@@ -19,7 +22,7 @@ def app(environ, start_response):
 
     If it is not meant to break the rules, the standard library's validator watches.
     """
-    name = environ["PATH_INFO"].strip("/").partition("/")[0].replace("-", "_")
+    name = environ["PATH_INFO"].strip("/").partition("/")[0].replace("-", "_") or "hello"
     function = globals()[f"do_{name}"]
     if name not in UNRULY:
         function = validator(function)
@@ -67,6 +70,7 @@ def do_read_first(environ, start_response):
     """start_response and nothing else, until the body has come."""
     start_response("200 OK", TEXT)
     yield b""
+    print("reading", file=environ["wsgi.errors"], flush=True)
     yield str(sum(map(len, body_in_blocks(environ)))).encode()
 
 
@@ -173,8 +177,9 @@ def do_nothing(environ, start_response):
 
 
 def do_status(environ, start_response):
-    """The status that the query says, with a body, allowed or not."""
-    start_response(environ["QUERY_STRING"].replace("+", " "), TEXT)
+    """The status that the body says, with a body and a length, allowed or not."""
+    status = environ["wsgi.input"].read().decode("latin-1")
+    start_response(status, [*TEXT, ("Content-Length", "6")])
     return [b"a body"]
 
 
@@ -183,6 +188,40 @@ def do_header(environ, start_response):
     name, value = environ["wsgi.input"].read().decode("latin-1").split("|")
     start_response("200 OK", [*TEXT, (name, value)])
     return [b"pieces", b" of a body"]
+
+
+def do_own_length(environ, start_response):
+    """A body without an end, of a length that the body of the request says."""
+    length = environ["wsgi.input"].read().decode()
+    start_response("200 OK", [*TEXT, ("content-LENGTH", length)])
+    return itertools.chain([b"ab"], itertools.repeat(b"cd", 3))
+
+
+def do_own_fields(environ, start_response):
+    start_response("200 OK", [*TEXT, ("date", "today"), ("SERVER", "mine")])
+    return [b"a", b"b"]
+
+
+def do_prints(environ, start_response):
+    """Output that is not flushed, and no end of a line."""
+    print("printed", end="")
+    environ["wsgi.errors"].write("told")
+    start_response("200 OK", TEXT)
+    return []
+
+
+def do_pause(environ, start_response):
+    """What does not finish whatever the client does."""
+    print("pausing", file=environ["wsgi.errors"], flush=True)
+    while True:
+        signal.pause()
+
+
+def do_wrap_errors(environ, start_response):
+    try:
+        environ["wsgi.input"].read()
+    except Exception as error:
+        raise RuntimeError("not readable") from error
 
 
 def do_ignore_errors(environ, start_response):
