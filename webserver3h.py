@@ -34,7 +34,7 @@ from wsgiref.util import is_hop_by_hop
 
 REQUEST_QUEUE_SIZE = 1024
 BLOCK = 64 * 1024  # bytes: at once, and at most for a head
-LINGER = 2  # seconds for what a client sends when it has its answer
+LINGER = 5  # seconds, at most, for what a client sends when it has its answer
 BAD_REQUEST = "400 Bad Request"
 
 # What is well-formed (RFC 9110, RFC 9112), as bytes decoded from Latin-1.

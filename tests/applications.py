@@ -109,7 +109,7 @@ class Closed:
             yield block
 
     def close(self):
-        print("closed", file=sys.stderr)
+        print("close() was called", file=sys.stderr)
 
 
 def do_close(environ, start_response):
