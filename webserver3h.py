@@ -176,7 +176,7 @@ def handle_request(client_connection, client_address, application, options):
     except BaseException:  # whatever the application does
         error = request.error or RequestError("500 Internal Server Error", "it failed")
         response.fail(*error.args)
-        complain(traceback.format_exc())
+        complain(traceback.format_exc().rstrip())
     milliseconds = round(1000 * (time.monotonic() - began))
     if response.complete:
         request.end_connection()

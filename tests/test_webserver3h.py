@@ -452,17 +452,6 @@ def test_head_just_below_64_kib_is_read(server):
     assert server.ask_for(request)[0] == 200
 
 
-def test_answer_is_not_lost_while_the_client_still_sends(server):
-    more = "x" * (2 * MIB)
-    for request in (
-        POST.format("/nothing", 2 * MIB) + more,
-        CHUNKED.format("/nothing") + f"{2 * MIB:x}\r\n{more}\r\n0\r\n\r\n",
-        "nonsense\r\n\r\n" + more,
-        GET.format("/nothing") + more,
-    ):
-        assert server.ask_for(request)[0] in (200, 400)
-
-
 def test_what_the_client_still_sends_is_read_and_not_answered_by_a_reset(server):
     for head in (POST.format("/nothing", 3000), CHUNKED.format("/nothing"), "nonsense\r\n\r\n"):
         client = server.connect()

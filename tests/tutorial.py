@@ -14,8 +14,8 @@ How a page is read:
 - A block marked any-order may show its lines in any. One marked linux, or with a
   command that this system does not have, is not run, nor is the rest of its section.
 - What differs between runs is matched as such: process IDs and terminals (but the same
-  one wherever the page has the same one), ports that the kernel chose, versions of
-  curl, paths, line numbers in Python's own library.
+  one wherever the page has the same one), ports that the kernel chose, milliseconds,
+  versions of curl, paths, line numbers in Python's own library.
 - A diff block is the difference of two stages, below their help texts. A python block
   is an excerpt of the page's stage: one or more whole functions.
 """
@@ -230,7 +230,7 @@ class Run:
         self.untrue = []
         self.left_out = {}
 
-    def follow(self, go_on=False):
+    def follow(self, go_on):
         """Run all its blocks, or all up to the first that is not true.
 
         Returns the lines that it should have.
@@ -281,9 +281,10 @@ class Run:
 
     def run_block(self, block):
         """Run a console or pycon block. Returns what it should say."""
-        reason = self.left_out.get(block.section) or reason_to_leave_out(block)
-        if reason:
+        reason = reason_to_leave_out(block)
+        if reason and block.section not in self.left_out:
             self.left_out[block.section] = f"{self.page}, line {block.start}: {reason}"
+        if block.section in self.left_out:
             return block.lines
         if block.language == "console":
             name, program = f"terminal {block.terminal}", shell
