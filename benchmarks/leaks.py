@@ -1,0 +1,97 @@
+"""What leaks: descriptors, zombies and memory of the parent, connection after connection."""
+
+import resource
+
+import system
+from clients import Connection
+from programs import Unusable, wait_until
+from servers import OwnServer
+
+CONNECTIONS = 2000
+EVERY = 100  # connections
+STAGES = ["3c", "3d", "3f", "3g"]
+IN_BURSTS = ["3f", "3g"]  # to the others one after the other: their queue is short
+DESCRIPTORS = CONNECTIONS + 100  # what 3d needs
+OPTIONS = {"3c": ["--delay", "0"]}
+
+
+def limits():
+    """The limits that a server gets, which have to let it leak all of it.
+
+    Raises Unusable if the user may not have so many descriptors.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
+        raise Unusable(f"3d needs {DESCRIPTORS} descriptors; ulimit -Hn says {hard}.")
+    processes = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    return {resource.RLIMIT_NOFILE: DESCRIPTORS, resource.RLIMIT_NPROC: processes}
+
+
+def all_stages(connections, step):
+    """What leaks() returns for each of STAGES, as a dict."""
+    return {stage: leaks(stage, connections, step) for stage in STAGES}
+
+
+def leaks(stage, connections, step):
+    """Let clients come to a stage's server, and look at it after each 100 of them.
+
+    step() is called after each 100. Returns a list of dicts: how many connections
+    there were, and then descriptors, zombies and memory, in KiB, of the parent.
+    """
+    server = OwnServer(stage, *OPTIONS.get(stage, []), limits=limits())
+    try:
+        found = [look(server, 0)]
+        for count in range(EVERY, connections + 1, EVERY):
+            if stage in IN_BURSTS:
+                burst(server)
+            else:
+                for _ in range(EVERY):
+                    one(server)
+            wait_until_settled(server)
+            found.append(look(server, count))
+            step()
+        return found
+    finally:
+        server.kill()
+
+
+def burst(server):
+    """As many clients as that at once. Raises AssertionError if one is not answered."""
+    clients = server.load("--max-clients", str(EVERY))
+    try:
+        assert clients.wait() == 0, clients.output
+    finally:
+        clients.kill()
+
+
+def one(server):
+    """One client, which goes when it is answered. 3d would not end its connection."""
+    client = Connection(server.port)
+    try:
+        client.ask()
+        client.wait_for_answer()
+    finally:
+        client.close()
+
+
+def wait_until_settled(server):
+    """Wait until the parent is asleep and its children, if it has any, are zombies."""
+
+    def settled():
+        server.assert_running()
+        family = [p for p in system.processes() if server.pid in (p.pid, p.parent)]
+        at_rest = [p.state in system.BLOCKED for p in family if p.pid == server.pid]
+        return all(at_rest) and all(
+            p.state == system.ZOMBIE for p in family if p.pid != server.pid
+        )
+
+    wait_until(settled, "the children end and the server is asleep")
+
+
+def look(server, connections):
+    return {
+        "connections": connections,
+        "descriptors": len(server.descriptors()),
+        "zombies": len(server.zombies()),
+        "memory": system.memory(server.pid),
+    }

@@ -1,0 +1,124 @@
+"""What one would pick instead of webserver3g.py, and the limit of its design.
+
+Type    python3 benchmarks/others.py fork 8888      in one terminal,
+        curl localhost:8888                         in another.
+Expect  What the stages do for a connection, done by another design: the request is
+        received and shown, the stages' answer is sent, the connection is closed.
+
+Each design imports what it needs and nothing else: what a process has loaded is part
+of what fork(2) costs.
+"""
+
+import os
+import signal
+import socket
+import sys
+
+REQUEST_QUEUE_SIZE = 1024
+RESPONSE = (
+    b"HTTP/1.1 200 OK\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\n"
+    b"Connection: close\r\n"
+    b"\r\n"
+    b"Hello, World!\n"
+)
+
+
+def fork(port):
+    """The shortest loop that forks for each connection and leaves no zombie.
+
+    Where SIGCHLD is ignored, the kernel keeps nothing of a child (wait(2), "NOTES").
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    listen_socket = socket.create_server(("127.0.0.1", port), backlog=REQUEST_QUEUE_SIZE)
+    while True:
+        client_connection, client_address = listen_socket.accept()
+        if os.fork() == 0:
+            request = client_connection.recv(64 * 1024)
+            os.write(1, f"{request!r}\n".encode())
+            client_connection.sendall(RESPONSE)
+            os._exit(0)
+        client_connection.close()
+
+
+def forking(port):
+    """socketserver.ForkingTCPServer."""
+    import socketserver
+
+    serve(socketserver.ForkingTCPServer, handler(socketserver), port)
+
+
+def threading(port):
+    """socketserver.ThreadingTCPServer."""
+    import socketserver
+
+    serve(socketserver.ThreadingTCPServer, handler(socketserver), port)
+
+
+def http(port):
+    """http.server.ThreadingHTTPServer, which logs each request by itself."""
+    import http.server
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; charset=utf-8")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(b"Hello, World!\n")
+
+    serve(http.server.ThreadingHTTPServer, Handler, port)
+
+
+def handler(socketserver):
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            request = self.request.recv(64 * 1024)
+            os.write(1, f"{request!r}\n".encode())
+            self.request.sendall(RESPONSE)
+
+    return Handler
+
+
+def serve(server_class, handler_class, port):
+    class Server(server_class):
+        allow_reuse_address = True
+        daemon_threads = True
+        request_queue_size = REQUEST_QUEUE_SIZE
+
+    Server(("127.0.0.1", port), handler_class).serve_forever()
+
+
+def streams(port):
+    """asyncio streams: one thread, and a coroutine for each connection."""
+    import asyncio
+
+    async def handle(reader, writer):
+        request = await reader.read(64 * 1024)
+        os.write(1, f"{request!r}\n".encode())
+        writer.write(RESPONSE)
+        await writer.drain()
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(
+            handle, "127.0.0.1", port, backlog=REQUEST_QUEUE_SIZE
+        )
+        await server.serve_forever()
+
+    asyncio.run(main())
+
+
+DESIGNS = {
+    "fork": fork,
+    "forking": forking,
+    "threading": threading,
+    "http": http,
+    "streams": streams,
+}
+
+if __name__ == "__main__":
+    try:
+        DESIGNS[sys.argv[1]](int(sys.argv[2]))
+    except KeyboardInterrupt:
+        pass

@@ -1,0 +1,320 @@
+"""What the results say: the report, the README's section, and what has to hold."""
+
+import textwrap
+
+import cost
+import inside
+import latency
+import leaks
+from servers import ROOT
+
+WIDTH = 120  # characters of a line
+HEADING = "## What it costs\n"
+COMMAND = (
+    ".venv/bin/pip install --quiet matplotlib tqdm && .venv/bin/python benchmarks/run.py"
+)
+
+
+def number(value):
+    """A number with as many digits as it is worth."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def table(head, *rows):
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in lines)
+
+
+def wrapped(text, bullet=""):
+    """A paragraph, or with a bullet an item of a list, in lines of WIDTH."""
+    return textwrap.fill(
+        " ".join(text.split()),
+        WIDTH,
+        initial_indent=bullet,
+        subsequent_indent=" " * len(bullet),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+# The tables
+
+
+def cost_table(results):
+    found = cost.summary(results["cost"])
+    rows = []
+    for name in found:
+        title, how = cost.DESIGNS[name]
+        figures = []
+        for what in ("rate", "p50", "p99"):
+            each = found[name][what]
+            figures += [number(each["median"]), f"{each['ratio']:.2f}"]
+        rows.append([title, how, *figures])
+    head = ["server", "how it serves", "requests/s", "ratio to 3g"]
+    head += ["p50, ms", "ratio", "p99, ms", "ratio"]
+    return table(head, *rows)
+
+
+def leaks_table(results):
+    rows = []
+    for stage, looks in results["leaks"].items():
+        for look in (looks[0], looks[len(looks) // 2], looks[-1]):
+            rows.append([stage, *(f"{value:,}" for value in look.values())])
+    head = ["stage", "connections", "descriptors", "zombies", "memory, KiB"]
+    return table(head, *rows)
+
+
+def latency_table(results):
+    found = results["latency"]
+    rows = []
+    for slow in found["3g"]:
+        waits = [found[stage].get(slow) for stage in found]
+        rows.append([slow, *("" if wait is None else number(wait) for wait in waits)])
+    return table(["slow clients", *(f"{stage}, ms" for stage in found)], *rows)
+
+
+def steps_table(results):
+    step = results["inside"]["steps"]
+    return table(
+        ["step", "µs"],
+        ["`fork`, until it has returned in the parent", number(step["fork"])],
+        ["`fork`, until it has returned in the child", number(step["begin"])],
+        ["the child receives, shows, answers, closes", number(step["serve"])],
+        ["from `_exit` to the parent's handler", number(step["end"])],
+        ["`waitpid`", number(step["reap"])],
+    )
+
+
+def variants_table(results):
+    found = cost.summary(results["variants"])
+    lost = dict([*(variant[:2] for variant in inside.VARIANTS), inside.ISOLATED])
+    rows = [[name, f"{found[name]['rate']['ratio']:.2f}", lost[name]] for name in lost]
+    return table(["3g, but", "requests/s, ratio to 3g", "what that takes away"], *rows)
+
+
+# The sentences
+
+
+def conclusions(results):
+    """Three sentences: on the cost, the leaks and the latency."""
+    found = cost.summary(results["cost"])
+    rate = {name: each["rate"]["ratio"] for name, each in found.items()}
+    c = f"the same loop in C does {rate['c']:.2f} times as many, " if "c" in rate else ""
+    first = {stage: looks[0] for stage, looks in results["leaks"].items()}
+    last = {stage: looks[-1] for stage, looks in results["leaks"].items()}
+    grown = last["3g"]["memory"] - first["3g"]["memory"]
+    wait = results["latency"]
+    full, most = str(latency.QUEUE), str(latency.SLOW[-1])
+    return [
+        f"""3g answers {number(found["3g"]["rate"]["median"])} requests a second, which is
+        {1 / rate["fork"]:.2f} of what the shortest loop in Python that forks does, and
+        {1 / rate["forking"]:.2f} times `ForkingTCPServer`; what costs is the process: {c}a
+        thread for each connection {rate["threading"]:.2f} times, one thread for all, with
+        asyncio, {rate["streams"]:.2f} times, and 3a, until one client is slow,
+        {rate["3a"]:.2f} times.""",
+        f"""After {last["3g"]["connections"]:,} connections 3c has
+        {last["3c"]["zombies"]:,} zombies, 3d has {last["3d"]["zombies"]:,} and
+        {last["3d"]["descriptors"] - first["3d"]["descriptors"]:,} descriptors more than
+        before, and 3f, whose clients came in bursts of {leaks.EVERY}, has
+        {last["3f"]["zombies"]:,} zombies; 3g, with the same bursts, has
+        {last["3g"]["zombies"]}, and its memory has grown by {grown:,} KiB.""",
+        f"""Behind {full} slow clients, each of which takes {1000 * latency.DELAY:g} ms, the
+        next one waits {number(wait["3b"][full])} ms for its answer from 3b; beside as many
+        it waits {number(wait["3c"][full])} ms in 3c and {number(wait["3g"][full])} ms in
+        3g, and beside {most} it waits {number(wait["3c"][most])} and
+        {number(wait["3g"][most])} ms.""",
+    ]
+
+
+def inside_text(results):
+    """Where the time goes."""
+    used, step = results["inside"]["usage"], results["inside"]["steps"]
+    cpu = {who: used[who]["cpu"] for who in used}
+    faults = {who: used[who]["faults"] for who in used}
+    most = 100 * sum(faults.values()) * results["inside"]["fault"] / sum(cpu.values())
+    answering = 1e6 / cost.summary(results["cost"])["3a"]["rate"]["median"]
+    return f"""Under load a connection costs 3g {number(sum(cpu.values()))} µs of processor
+    time, {number(cpu["parent"])} of them in the parent and {number(cpu["child"])} in the
+    child. 3a, which does not fork, is done with a connection in {number(answering)} µs, the
+    client's work included; what is more is the price of a process. `fork` copies the tables
+    that say where the memory is, not the memory (fork(2), "NOTES"). From then on parent and
+    child share each page until one of them writes to it: that is a page fault, and the
+    kernel copies the page (copy-on-write). A part of the program's files that the child
+    comes to use is a fault, too, but nothing is copied. Each connection has
+    {number(faults["parent"])} faults in the parent and {number(faults["child"])} in the
+    child. One that copies a page takes {number(results["inside"]["fault"])} µs here; if all
+    of them did, that would be {most:.0f} % of the processor time. When the child ends, its
+    memory is given back and the parent is woken, in {number(step["end"])} µs. Reaping is
+    cheap: `waitpid` takes {number(step["reap"])} µs."""
+
+
+def variants_text(results):
+    """What was tried, and what that gave."""
+    ratio = {
+        name: each["rate"]["ratio"] for name, each in cost.summary(results["variants"]).items()
+    }
+    del ratio["3g"]
+    best = max(ratio, key=ratio.get)
+    return f"""What was tried to make that less: copies of 3g with one thing changed each,
+    under the same load in the same way. The most that one of them gives is
+    {ratio[best]:.2f} times the requests a second: {best}. Each takes something from the
+    reader, so 3g is as it is."""
+
+
+# What has to hold
+
+
+def claims(results):
+    """What has to hold on every machine: a list of pairs, a sentence and whether it does.
+
+    Quick results have too few figures for those that are about speed.
+    """
+    last = {stage: looks[-1] for stage, looks in results["leaks"].items()}
+    first = {stage: looks[0] for stage, looks in results["leaks"].items()}
+    count = last["3g"]["connections"]
+    waits, delay = results["latency"], 1000 * latency.DELAY
+    full, most = str(latency.QUEUE), str(latency.SLOW[-1])
+
+    def more_descriptors(stage):
+        return last[stage]["descriptors"] - first[stage]["descriptors"]
+
+    found = [
+        ("3c has a zombie for each connection.", last["3c"]["zombies"] == count),
+        ("3d has a zombie for each connection.", last["3d"]["zombies"] == count),
+        ("3d has a descriptor more for each connection.", more_descriptors("3d") == count),
+        ("3f has zombies after bursts, but fewer.", 0 < last["3f"]["zombies"] < count),
+        ("3g has no zombie after bursts.", last["3g"]["zombies"] == 0),
+        (
+            "3c, 3f and 3g have no descriptor more.",
+            not any(map(more_descriptors, ("3c", "3f", "3g"))),
+        ),
+        (
+            "In 3b the next client waits a delay for each slow one.",
+            all(waits["3b"][slow] > delay * (int(slow) - 0.5) for slow in waits["3b"]),
+        ),
+    ]
+    if results["quick"]:
+        return found
+    ratio = {name: each["rate"]["ratio"] for name, each in cost.summary(results["cost"]).items()}
+    slowest = max(waits[stage][slow] for stage in ("3c", "3g") for slow in (full, most))
+    found += [
+        ("In 3c and 3g it waits no delay, however many there are.", slowest < delay),
+        ("3g does 0.9 or more of the shortest loop that forks.", 1 / ratio["fork"] >= 0.9),
+        ("3g does 1.2 or more of ForkingTCPServer.", 1 / ratio["forking"] >= 1.2),
+        ("A thread for each connection is cheaper than a process.", ratio["threading"] > 1),
+        ("One thread for all is cheaper than a thread for each.", ratio["streams"] > ratio["threading"]),
+        ("3a, which does not fork, is the fastest while nobody is slow.", ratio["3a"] == max(ratio.values())),
+    ]
+    if "c" in ratio:
+        found.append(("The fork loop is faster in C.", ratio["c"] > ratio["fork"]))
+    return found
+
+
+# The pages
+
+
+def measured_on(results):
+    return f"Measured on {results['machine']}, on {results['date']}."
+
+
+def section(results):
+    """The README's section, from its heading to before the next."""
+    sentences = "\n".join(wrapped(each, "- ") for each in conclusions(results))
+    more = f"""{measured_on(results)} [The report](benchmarks/results/report.md) has the
+    rest: the latency as a chart, where the time goes in 3g, and what was tried to make it
+    less. The command below measures your machine and takes less than five minutes. It needs
+    `ab`, which macOS has, and Debian in the package apache2-utils."""
+    return f"""{HEADING}
+![Requests a second of each design](benchmarks/results/cost.svg)
+
+{cost_table(results)}
+
+![Descriptors, zombies and memory of the parent](benchmarks/results/leaks.svg)
+
+{sentences}
+
+{wrapped(more)}
+
+```sh
+{COMMAND}
+```
+
+"""
+
+
+def report(results):
+    """The whole report, as Markdown."""
+    sentences = "\n".join(wrapped(each, "- ") for each in conclusions(results))
+    costs = f"""`ab` with {cost.CLIENTS} clients at a time, as many as the listen queue of
+    3a and 3c lets wait; {len(results["cost"]["3g"])} rounds, in which each server is loaded
+    for about {cost.SECONDS:g} s, and after every {cost.FRESH} started anew. All receive the request, show it, answer with the
+    same body and close the connection. A latency is that of a whole connection. The figures
+    are medians over the rounds, and the ratios the medians of the rounds' ratios."""
+    leaking = f"""To 3c and 3d the clients come one after the other: their
+    listen queue does not take more than {latency.QUEUE}. To 3f and 3g they come in bursts of
+    {leaks.EVERY}. After every {leaks.EVERY} the parent is looked at, when it and its children
+    rest. The limits are raised; with those of a terminal 3d would end before (see
+    [its chapter](../../docs/3d.md))."""
+    waiting = f"""From before the connect to the first bytes of the answer, while slow clients
+    are being served; medians. 3b sleeps
+    {1000 * latency.DELAY:g} ms after each answer, and more than {latency.QUEUE} clients do
+    not get into its queue. The children of 3c are asleep after their answers, those of 3g
+    wait for clients that say nothing."""
+    stepping = """One connection at a time, so that nothing else is going on; medians. The
+    first two begin together."""
+    return f"""# What it costs
+
+[README](../../README.md#what-it-costs)
+
+{wrapped(measured_on(results))} The figures are in [results.json](results.json), each round's.
+
+{sentences}
+
+## Cost per connection
+
+![Requests a second of each design](cost.svg)
+
+{cost_table(results)}
+
+{wrapped(costs)}
+
+## What leaks
+
+![Descriptors, zombies and memory of the parent](leaks.svg)
+
+{leaks_table(results)}
+
+{wrapped(leaking)}
+
+## How long the next client waits
+
+![How long the next client waits](latency.svg)
+
+{latency_table(results)}
+
+{wrapped(waiting)}
+
+## Where the time goes in 3g
+
+{wrapped(inside_text(results))}
+
+{steps_table(results)}
+
+{wrapped(stepping)}
+
+{wrapped(variants_text(results))}
+
+{variants_table(results)}
+"""
+
+
+def publish(results):
+    """Put the README's section in its place. Raises ValueError if it has none."""
+    page = ROOT / "README.md"
+    before, heading, rest = page.read_text().partition(HEADING)
+    if not heading:
+        raise ValueError(f"README.md has no {HEADING}")
+    page.write_text(before + section(results) + "## " + rest.partition("\n## ")[2])

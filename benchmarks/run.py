@@ -1,0 +1,133 @@
+"""Measure what each design costs, and write tables (Markdown) and charts (SVG) of it.
+
+Type    python3 benchmarks/run.py               and wait for less than five minutes:
+        benchmarks/my-results/report.md is what came out.
+Try     --quick     to see in half a minute that all of it works. Its figures say little.
+Expect  The progress, then what has to hold on every machine, and whether it does. The
+        exit status is 0 if all of it holds, else 1.
+Note    It needs ab, and of Python's packages matplotlib, pytest and tqdm. Load goes to
+        this machine only. A quiet machine has steadier figures.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import shutil
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(1, str(ROOT / "tests"))  # where servers are started and looked at
+try:
+    import charts
+    import cost
+    import inside
+    import latency
+    import leaks
+    import report
+    import system
+    import tqdm
+except ModuleNotFoundError as error:
+    sys.exit(f"There is no {error.name}: pip install matplotlib pytest tqdm")
+
+BAR = "{desc:19} {bar} {percentage:3.0f} %  {elapsed}, {remaining} to go"
+FULL = (cost.ROUNDS, inside.ROUNDS, latency.ROUNDS, leaks.CONNECTIONS)
+
+
+def machine():
+    """What was measured on, in a few words."""
+    processor = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        with open("/proc/cpuinfo") as file:
+            names = [line.partition(":")[2] for line in file if line.startswith("model name")]
+        processor = names[0].strip() if names else processor
+    elif sys.platform == "darwin":
+        processor = system.run("sysctl", "-n", "machdep.cpu.brand_string").strip()
+    release = ".".join(platform.release().split(".")[:2])
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{os.cpu_count()} × {processor}, {platform.system()} {release}, {python}"
+
+
+def measure(quick):
+    """All the results, as they go into results.json. quick: very few of each."""
+    rounds, tries, waits, clients = (2, 2, 1, 300) if quick else FULL
+    stages = len(leaks.STAGES) * clients // leaks.EVERY
+    looks = waits * (2 * len(latency.SLOW) + latency.QUEUE + 1)
+    with tempfile.TemporaryDirectory() as folder:
+        designs = cost.commands(pathlib.Path(folder))
+        variants = inside.variants(pathlib.Path(folder))
+        return {
+            "machine": machine(),
+            "date": datetime.date.today().isoformat(),
+            "quick": quick,
+            "cost": part("cost per connection", rounds, cost.compare, designs, rounds),
+            "leaks": part("what leaks", stages, leaks.all_stages, clients),
+            "latency": part("latency", looks, latency.all_stages, waits),
+            "inside": part("where the time goes", 3, inside.watch),
+            "variants": part("what was tried", tries, cost.compare, variants, tries),
+        }
+
+
+def part(name, steps, function, *arguments):
+    """What a function returns that takes a while, and shows how far it has come."""
+    with tqdm.tqdm(desc=name, total=steps, bar_format=BAR) as bar:
+        return function(*arguments, bar.update)
+
+
+def write(results, folder):
+    """The results, the tables and the charts."""
+    folder.mkdir(exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (folder / "report.md").write_text(report.report(results))
+    charts.draw(results, folder)
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="measure next to nothing")
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="write to benchmarks/results/ and into the README instead",
+    )
+    parser.add_argument(
+        "--rewrite",
+        action="store_true",
+        help="do not measure: write all again from the results.json that is there",
+    )
+    options = parser.parse_args()
+    if options.quick and (options.publish or options.rewrite):
+        parser.error("--quick goes with neither --publish nor --rewrite")
+    return options
+
+
+def main():
+    options = parse_options()
+    folder = ROOT / "benchmarks" / ("results" if options.publish else "my-results")
+    if options.rewrite:
+        results = json.loads((folder / "results.json").read_text())
+    elif shutil.which("ab") is None:
+        sys.exit("There is no ab. On Debian it is in the package apache2-utils.")
+    else:
+        results = json.loads(json.dumps(measure(options.quick)))  # as a file would have it
+    write(results, folder)
+    if options.publish:
+        report.publish(results)
+    held = True
+    for sentence, holds in report.claims(results):
+        print("holds " if holds else "FAILS ", sentence)
+        held = held and holds
+    print(f"\nThe report is {folder.relative_to(ROOT) / 'report.md'}")
+    sys.exit(0 if held else 1)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(1)
