@@ -13,7 +13,7 @@ from programs import Program, saw, wait_until
 from servers import ROOT, Server, fill, free_port
 
 CLIENTS = 6  # at a time: as many as the listen queue of 3a and 3c lets wait
-LEAST = 100  # requests in a turn, and to warm up
+LEAST, MOST = 100, 1000  # requests in a turn; to warm up LEAST
 SECONDS = 0.1  # of load, about, in a turn
 ROUNDS = 60
 FRESH = 10  # rounds after which all servers are started anew: 3c has its zombies then
@@ -121,7 +121,7 @@ def compare(commands, rounds, step):
                 servers[name] = Contestant(command)
                 started.callback(servers[name].kill)
                 rate, _, _ = load(servers[name].port, LEAST)
-                requests[name] = max(LEAST, round(rate * SECONDS))
+                requests[name] = min(max(LEAST, round(rate * SECONDS)), MOST)
             for number in range(begin, min(begin + FRESH, rounds)):
                 first = number % len(servers)
                 for name in [*servers, *servers][first : first + len(servers)]:

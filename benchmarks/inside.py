@@ -51,9 +51,10 @@ OPTIONS = """def parse_options():
 
     return Options"""
 IMPORT_GC = ("import errno\n", "import errno\nimport gc\n")
+UNCHANGED = "nothing changed: how far chance goes"
 # What was tried, what a reader would lose by it, and what it changes in the text of 3g.
 VARIANTS = [
-    ("nothing changed: how far chance goes", "nothing", []),
+    (UNCHANGED, "nothing", []),
     (
         "without `argparse`",
         "`--help`, and errors that say what is wrong",
@@ -88,7 +89,7 @@ VARIANTS = [
         "who has which descriptor",
         [
             ("            listen_socket.close()  # the child's copy\n", ""),
-            ("            client_connection.close()\n            os._exit", "            os._exit"),
+            ("client_connection.close()\n            os._exit", "os._exit"),
         ],
     ),
 ]

@@ -6,7 +6,7 @@ import time
 from servers import OwnServer
 
 DELAY = 0.1  # seconds that 3b sleeps
-LONG = 60  # seconds that 3c's children sleep: longer than this looks at them
+LONG = 600  # seconds that 3c's children sleep: they are looked at for less
 ROUNDS = 3
 QUEUE = 6  # clients that can wait for 3b
 SLOW = [*range(QUEUE + 1), 12, 25, 50, 100, 200]
@@ -45,37 +45,23 @@ def behind_3b(step):
     return found
 
 
-def beside_3c(step):
-    """The same for 3c, to which there is one slow client more after each look."""
+def beside(stage, step):
+    """The same for 3c or 3g, to which the slow clients come one after the other."""
     found = {}
-    server = OwnServer("3c", delay=LONG)
+    server = OwnServer(stage, delay=LONG if stage == "3c" else None)
     served = 0
     try:
         for slow in SLOW:
             while served < slow:
-                ask(server)
+                if stage == "3c":
+                    ask(server)
+                else:
+                    server.connect()
                 served += 1
+            server.wait_until_children(served)
             _, found[slow] = ask(server)
-            served += 1
-            step()
-    finally:
-        server.kill()
-    return found
-
-
-def beside_3g(step):
-    """The same for 3g."""
-    found = {}
-    server = OwnServer("3g")
-    served = 0
-    try:
-        for slow in SLOW:
-            while served < slow:
-                server.connect()
-                served += 1
-            server.wait_until_children(slow)
-            _, found[slow] = ask(server)
-            server.wait_until_children(slow)
+            if stage == "3c":
+                served += 1  # that one's child sleeps, too
             step()
     finally:
         server.kill()
@@ -85,10 +71,14 @@ def beside_3g(step):
 def all_stages(rounds, step):
     """A dict from stage to a dict: how many slow clients, and the median wait in ms."""
     results = {}
-    for stage, measure in (("3b", behind_3b), ("3c", beside_3c), ("3g", beside_3g)):
-        found = [measure(step) for _ in range(rounds)]
+    for stage in ("3b", "3c", "3g"):
+        if stage == "3b":
+            found = [behind_3b(step) for _ in range(rounds)]
+        else:
+            found = [beside(stage, step) for _ in range(rounds)]
         results[stage] = {
             slow: 1000 * statistics.median(each[slow] for each in found)
-            for slow in found[0]
+            for slow in SLOW
+            if slow in found[0]
         }
     return results

@@ -1,4 +1,4 @@
-"""What leaks: descriptors, zombies and memory of the parent, connection after connection."""
+"""What leaks: descriptors, zombies and memory of the parent, as clients come and go."""
 
 import resource
 

@@ -42,13 +42,13 @@ def machine():
     processor = platform.processor() or platform.machine()
     if sys.platform == "linux":
         with open("/proc/cpuinfo") as file:
-            names = [line.partition(":")[2] for line in file if line.startswith("model name")]
-        processor = names[0].strip() if names else processor
+            names = [line for line in file if line.startswith("model name")]
+        processor = names[0].partition(":")[2].strip() if names else processor
     elif sys.platform == "darwin":
         processor = system.run("sysctl", "-n", "machdep.cpu.brand_string").strip()
     release = ".".join(platform.release().split(".")[:2])
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"{os.cpu_count()} × {processor}, {platform.system()} {release}, {python}"
+    return f"{os.cpu_count()} processors ({processor}), {platform.system()} {release}, {python}"
 
 
 def measure(quick):

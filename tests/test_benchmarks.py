@@ -23,8 +23,8 @@ def test_readme_and_report_say_what_was_measured():
 
 def test_chart_of_the_cost_shows_what_was_measured():
     chart = (FOLDER / "cost.svg").read_text()
-    for figures in cost.summary(RESULTS["cost"]).values():
-        assert f">{figures['rate']['median']:,.0f} (" in chart
+    for found in cost.summary(RESULTS["cost"]).values():
+        assert f">{found['rate']['median']:,.0f} (" in chart
 
 
 def test_all_that_has_to_hold_held():
@@ -34,7 +34,8 @@ def test_all_that_has_to_hold_held():
 
 
 def test_its_packages_are_a_dependency_group():
-    group = re.search(r"^benchmarks = \[(.*)\]", (ROOT / "pyproject.toml").read_text(), re.M)
+    project = (ROOT / "pyproject.toml").read_text()
+    group = re.search(r"^benchmarks = \[(.*)\]", project, re.MULTILINE)
     packages = re.findall(r', "(\w+)"', group[1])
     assert f"install --quiet {' '.join(packages)} " in report.COMMAND
 
