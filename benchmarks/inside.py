@@ -9,6 +9,7 @@ import sys
 
 import cost
 from clients import Connection
+from leaks import wait_until_settled
 from programs import wait_until
 from servers import ROOT
 from sources import pieces, script
@@ -51,34 +52,20 @@ OPTIONS = """def parse_options():
 
     return Options"""
 IMPORT_GC = ("import errno\n", "import errno\nimport gc\n")
+NO_ARGPARSE = [
+    ("import argparse\n", ""),
+    ("import functools\n", ""),
+    (pieces("3g")["parse_options"], OPTIONS),
+]
+NO_HANDLER = [("SIGCHLD, grim_reaper)", "SIGCHLD, signal.SIG_IGN)")]
 UNCHANGED = "nothing changed: how far chance goes"
+BOTH = "without `argparse` and without a handler"
 # What was tried, what a reader would lose by it, and what it changes in the text of 3g.
 VARIANTS = [
     (UNCHANGED, "nothing", []),
-    (
-        "without `argparse`",
-        "`--help`, and errors that say what is wrong",
-        [
-            ("import argparse\n", ""),
-            ("import functools\n", ""),
-            (pieces("3g")["parse_options"], OPTIONS),
-        ],
-    ),
-    (
-        "`gc.freeze()` before the loop",
-        "two lines that are not the lesson",
-        [IMPORT_GC, (LOOP, "    gc.collect()\n    gc.freeze()\n" + LOOP)],
-    ),
-    (
-        "`gc.disable()` before the loop",
-        "one line that is not the lesson",
-        [IMPORT_GC, (LOOP, "    gc.disable()\n" + LOOP)],
-    ),
-    (
-        "`SIGCHLD` ignored, no handler",
-        "the lesson, and how a child ended",
-        [("SIGCHLD, grim_reaper)", "SIGCHLD, signal.SIG_IGN)")],
-    ),
+    ("without `argparse`", "`--help`, and errors that say what is wrong", NO_ARGPARSE),
+    ("`SIGCHLD` ignored, no handler", "the lesson, and how a child ended", NO_HANDLER),
+    (BOTH, "both of these", NO_ARGPARSE + NO_HANDLER),
     (
         "the request is not shown",
         "what the client sent",
@@ -91,6 +78,16 @@ VARIANTS = [
             ("            listen_socket.close()  # the child's copy\n", ""),
             ("client_connection.close()\n            os._exit", "os._exit"),
         ],
+    ),
+    (
+        "`gc.freeze()` before the loop",
+        "two lines that are not the lesson",
+        [IMPORT_GC, (LOOP, "    gc.collect()\n    gc.freeze()\n" + LOOP)],
+    ),
+    (
+        "`gc.disable()` before the loop",
+        "one line that is not the lesson",
+        [IMPORT_GC, (LOOP, "    gc.disable()\n" + LOOP)],
     ),
 ]
 ISOLATED = ("run by `python3 -I -S`, without `site`", "a command that is easy to type")
@@ -149,15 +146,15 @@ def steps():
             client.ask()
             client.wait_for_end()
             client.close()
-            server.wait_until_children(0)
+            wait_until_settled(server)
         lines = [line.split() for line in server.errors.splitlines()]
     events = {what: {} for what in ("forked", "ended", "reaped")}
     for what, pid, *times in lines:
         events[what][pid] = [int(nanoseconds) / 1000 for nanoseconds in times]
     found = {"fork": [], "begin": [], "serve": [], "end": [], "reap": []}
-    for pid, (called, returned) in events["forked"].items():
+    for pid, (asked, reaped) in events["reaped"].items():
+        called, returned = events["forked"][pid]
         _, began, ended = events["ended"][pid]
-        asked, reaped = events["reaped"][pid]
         found["fork"].append(returned - called)
         found["begin"].append(began - called)
         found["serve"].append(ended - began)
@@ -182,10 +179,10 @@ def usage():
             return [(float(seconds), int(faults)) for seconds, faults in rows[-2:]]
 
         cost.load(server.port, cost.LEAST)
-        server.wait_until_children(0)
+        wait_until_settled(server)
         before = used(1)
         cost.load(server.port, REQUESTS)
-        server.wait_until_children(0)
+        wait_until_settled(server)
         after = used(2)
     found = {}
     for who, old, new in zip(("parent", "child"), before, after):
