@@ -3,6 +3,7 @@
 import cost
 import latency
 import matplotlib
+import report
 
 matplotlib.use("svg")
 from matplotlib import pyplot  # noqa: E402 (after the choice of what it draws on)
@@ -23,10 +24,11 @@ STYLE = {
 
 def draw(results, folder):
     """Write cost.svg, leaks.svg and latency.svg into a folder."""
+    metadata = {"Date": None, "Description": report.digest(results)}
     with matplotlib.rc_context(STYLE):
         for name, chart in (("cost", costs), ("leaks", leaks), ("latency", waits)):
             figure = chart(results)
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+            figure.savefig(folder / f"{name}.svg", metadata=metadata)
             pyplot.close(figure)
 
 
@@ -78,6 +80,7 @@ def leaks(results):
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.yaxis.set_major_formatter("{x:,.0f}")
         name_lines(axes)
+    charts[0].legend(loc="center left", frameon=False)
     return figure
 
 
@@ -88,10 +91,10 @@ def waits(results):
     for stage, found in results["latency"].items():
         line(axes, stage, [places.index(slow) for slow in found], [*found.values()], "o")
     axes.set_xticks(range(len(places)), places)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.set_ylim(bottom=0)
     axes.set_xlabel("slow clients that are being served")
     axes.set_ylabel("the next one waits, ms")
+    axes.legend(loc="upper right", frameon=False)
     name_lines(axes)
     full = results["latency"]["3b"][str(latency.QUEUE)]
     axes.annotate(

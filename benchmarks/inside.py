@@ -16,7 +16,7 @@ from sources import pieces, script
 
 CONNECTIONS = 300  # one at a time
 REQUESTS = 2000  # cost.CLIENTS at a time
-ROUNDS = 50
+ROUNDS = 40
 TRIES = 15  # of what a page fault costs
 WATCHED = [sys.executable, ROOT / "benchmarks/watched.py"]
 
@@ -58,11 +58,11 @@ NO_ARGPARSE = [
     (pieces("3g")["parse_options"], OPTIONS),
 ]
 NO_HANDLER = [("SIGCHLD, grim_reaper)", "SIGCHLD, signal.SIG_IGN)")]
-UNCHANGED = "nothing changed: how far chance goes"
+UNCHANGED = ["nothing changed", "nothing changed, again", "nothing changed, once more"]
 BOTH = "without `argparse` and without a handler"
 # What was tried, what a reader would lose by it, and what it changes in the text of 3g.
 VARIANTS = [
-    (UNCHANGED, "nothing", []),
+    *((name, "nothing: this is how far chance goes", []) for name in UNCHANGED),
     ("without `argparse`", "`--help`, and errors that say what is wrong", NO_ARGPARSE),
     ("`SIGCHLD` ignored, no handler", "the lesson, and how a child ended", NO_HANDLER),
     (BOTH, "both of these", NO_ARGPARSE + NO_HANDLER),
@@ -117,9 +117,9 @@ def variants(folder):
 
 
 @contextlib.contextmanager
-def watched(what):
-    """3g, run by watched.py."""
-    server = cost.Contestant([*WATCHED, what, *cost.stage("3g")[1:]])
+def watched(what, stage):
+    """A stage, run by watched.py."""
+    server = cost.Contestant([*WATCHED, what, *cost.stage(stage)[1:]])
     try:
         yield server
     finally:
@@ -128,20 +128,22 @@ def watched(what):
 
 def watch(step):
     """All that is not compared: a dict."""
-    found = {}
-    for name, function in (("steps", steps), ("usage", usage), ("fault", fault)):
-        found[name] = function()
-        step()
+    found = {"steps": steps(CONNECTIONS)}
+    step()
+    found["usage"] = {stage: usage(stage, REQUESTS) for stage in ("3a", "3g")}
+    step()
+    found["fault"] = fault()
+    step()
     return found
 
 
-def steps():
+def steps(connections):
     """How long the steps of one connection take, medians in microseconds.
 
     One connection at a time, with nothing else going on: a dict.
     """
-    with watched("clocks") as server:
-        for _ in range(CONNECTIONS):
+    with watched("clocks", "3g") as server:
+        for _ in range(connections):
             client = Connection(server.port)
             client.ask()
             client.wait_for_end()
@@ -163,12 +165,12 @@ def steps():
     return {step: statistics.median(values) for step, values in found.items()}
 
 
-def usage():
-    """Microseconds of processor time, and page faults, for each connection.
+def usage(stage, requests):
+    """Microseconds of processor time, and page faults, for each connection to a stage.
 
-    A dict with these for the parent and for the child.
+    A dict with these for the parent and for the child, which is zeros in 3a.
     """
-    with watched("usage") as server:
+    with watched("usage", stage) as server:
 
         def used(times):
             server.send_signal(signal.SIGUSR1)
@@ -181,14 +183,14 @@ def usage():
         cost.load(server.port, cost.LEAST)
         wait_until_settled(server)
         before = used(1)
-        cost.load(server.port, REQUESTS)
+        cost.load(server.port, requests)
         wait_until_settled(server)
         after = used(2)
     found = {}
     for who, old, new in zip(("parent", "child"), before, after):
         found[who] = {
-            "cpu": 1e6 * (new[0] - old[0]) / REQUESTS,
-            "faults": (new[1] - old[1]) / REQUESTS,
+            "cpu": 1e6 * (new[0] - old[0]) / requests,
+            "faults": (new[1] - old[1]) / requests,
         }
     return found
 

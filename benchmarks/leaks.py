@@ -11,20 +11,22 @@ CONNECTIONS = 2000
 EVERY = 100  # connections
 STAGES = ["3c", "3d", "3f", "3g"]
 IN_BURSTS = ["3f", "3g"]  # to the others one after the other: their queue is short
-DESCRIPTORS = CONNECTIONS + 100  # what 3d needs
 OPTIONS = {"3c": ["--delay", "0"]}
+OTHERS = 100  # descriptors and processes besides those that leak
 
 
-def limits():
-    """The limits that a server gets, which have to let it leak all of it.
+def raise_limits(connections):
+    """Raise the limits of this process, and so of all that it starts, to let all leak.
 
-    Raises Unusable if the user may not have so many descriptors.
+    Raises Unusable if the user may not have so much (getrlimit(2)).
     """
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
-        raise Unusable(f"3d needs {DESCRIPTORS} descriptors; ulimit -Hn says {hard}.")
-    processes = resource.getrlimit(resource.RLIMIT_NPROC)[1]
-    return {resource.RLIMIT_NOFILE: DESCRIPTORS, resource.RLIMIT_NPROC: processes}
+    needed = connections + OTHERS
+    for limit, option in ((resource.RLIMIT_NOFILE, "n"), (resource.RLIMIT_NPROC, "u")):
+        soft, hard = resource.getrlimit(limit)
+        if hard != resource.RLIM_INFINITY and hard < needed:
+            raise Unusable(f"3d needs {needed} of what `ulimit -H{option}` has {hard}.")
+        if soft != resource.RLIM_INFINITY and soft < needed:
+            resource.setrlimit(limit, (needed, hard))
 
 
 def all_stages(connections, step):
@@ -38,7 +40,7 @@ def leaks(stage, connections, step):
     step() is called after each 100. Returns a list of dicts: how many connections
     there were, and then descriptors, zombies and memory, in KiB, of the parent.
     """
-    server = OwnServer(stage, *OPTIONS.get(stage, []), limits=limits())
+    server = OwnServer(stage, *OPTIONS.get(stage, []))
     try:
         found = [look(server, 0)]
         for count in range(EVERY, connections + 1, EVERY):
@@ -75,15 +77,22 @@ def one(server):
 
 
 def wait_until_settled(server):
-    """Wait until the parent is asleep and its children, if it has any, are zombies."""
+    """Wait until the parent is asleep and its children, if it has any, are zombies.
+
+    Seen twice in a row: the parent is on its way to sleep, or woken, only once.
+    """
+
+    def family():
+        server.assert_running()
+        return [p for p in system.processes() if server.pid in (p.pid, p.parent)]
 
     def settled():
-        server.assert_running()
-        family = [p for p in system.processes() if server.pid in (p.pid, p.parent)]
-        at_rest = [p.state in system.BLOCKED for p in family if p.pid == server.pid]
-        return all(at_rest) and all(
-            p.state == system.ZOMBIE for p in family if p.pid != server.pid
+        found = family()
+        at_rest = all(
+            p.state in system.BLOCKED if p.pid == server.pid else p.state == system.ZOMBIE
+            for p in found
         )
+        return at_rest and found == family()
 
     wait_until(settled, "the children end and the server is asleep")
 

@@ -1,5 +1,7 @@
 """What the results say: the report, the README's section, and what has to hold."""
 
+import hashlib
+import json
 import textwrap
 
 import cost
@@ -84,7 +86,7 @@ def steps_table(results):
         ["`fork`, until it has returned in the parent", number(step["fork"])],
         ["`fork`, until it has returned in the child", number(step["begin"])],
         ["the child receives, shows, answers, closes", number(step["serve"])],
-        ["from `_exit` to the parent's handler", number(step["end"])],
+        ["from the child's last line to the parent's handler", number(step["end"])],
         ["`waitpid`", number(step["reap"])],
     ]
     return table(["step", "µs"], rows)
@@ -104,29 +106,31 @@ def conclusions(results):
     """Three sentences: on the cost, the leaks and the latency."""
     rate = ratios(results["cost"])
     median = cost.summary(results["cost"])["3g"]["rate"]["median"]
-    c = f"the same loop in C does {rate['c']:.2f} times as much, " if "c" in rate else ""
+    c = ""
+    if "c" in rate:
+        c = f"the same loop in C, which forks as often, does {rate['c']:.2f} times as much, "
     first, last = ends(results)
     grown = last["3g"]["memory"] - first["3g"]["memory"]
     wait = results["latency"]
     full, most = str(latency.QUEUE), str(latency.SLOW[-1])
     return [
-        f"""The process for each connection is what costs: 3g answers {number(median)}
-        requests a second, {1 / rate["fork"]:.2f} of what the shortest loop in Python that
-        forks does and {1 / rate["forking"]:.2f} times what `ForkingTCPServer` does; {c}a
-        thread for each connection {rate["threading"]:.2f} times, one thread for all, with
-        asyncio, {rate["streams"]:.2f} times (and 3a {rate["3a"]:.2f} times, until one
-        client is slow).""",
+        f"""A process of Python's for each connection is what costs: 3g answers
+        {number(median)} requests a second, {1 / rate["fork"]:.2f} of what the shortest loop
+        in Python that forks does and {1 / rate["forking"]:.2f} times what
+        `ForkingTCPServer` does; {c}a thread for each connection {rate["threading"]:.2f}
+        times, one thread for all, with asyncio, {rate["streams"]:.2f} times (and 3a, as fast
+        as `ab` can ask, {rate["3a"]:.2f} times, until one client is slow).""",
         f"""What is not given back adds up: after {last["3g"]["connections"]:,} connections
         3c has {last["3c"]["zombies"]:,} zombies, 3d has {last["3d"]["zombies"]:,} and
         {last["3d"]["descriptors"] - first["3d"]["descriptors"]:,} descriptors more than at
         first, and 3f has {last["3f"]["zombies"]:,} zombies, if clients come in bursts of
         {leaks.EVERY}; 3g, with the same bursts, has {last["3g"]["zombies"]}, and its memory
         has grown by {grown:,} KiB.""",
-        f"""Slow clients harm those behind them, not those beside them: with {full} before
-        it that take {1000 * latency.DELAY:g} ms each, the next one waits
-        {number(wait["3b"][full])} ms for an answer of 3b, but {number(wait["3c"][full])} ms
-        in 3c and {number(wait["3g"][full])} ms in 3g, where with {most} it is
-        {number(wait["3c"][most])} and {number(wait["3g"][most])} ms.""",
+        f"""Slow clients harm those behind them, not those beside them: after {full} that
+        take {1000 * latency.DELAY:g} ms each, the next one has waited
+        {number(wait["3b"][full])} ms for an answer of 3b; while 3c and 3g serve {full} that
+        never end, it waits {wait["3c"][full]:.1f} and {wait["3g"][full]:.1f} ms, and while
+        they serve {most}, {wait["3c"][most]:.1f} and {wait["3g"][most]:.1f} ms.""",
     ]
 
 
@@ -145,39 +149,39 @@ def ends(results):
 
 def inside_text(results):
     """Where the time goes."""
-    used, step = results["inside"]["usage"], results["inside"]["steps"]
+    inner = results["inside"]
+    used, step = inner["usage"]["3g"], inner["steps"]
     cpu = {who: used[who]["cpu"] for who in used}
     faults = {who: used[who]["faults"] for who in used}
-    most = 100 * sum(faults.values()) * results["inside"]["fault"] / sum(cpu.values())
-    answering = 1e6 / cost.summary(results["cost"])["3a"]["rate"]["median"]
+    most = 100 * sum(faults.values()) * inner["fault"] / sum(cpu.values())
     return f"""Under load a connection costs 3g {number(sum(cpu.values()))} µs of processor
     time, {number(cpu["parent"])} of them in the parent and {number(cpu["child"])} in the
-    child. 3a, which does not fork, is done with a connection in {number(answering)} µs, the
-    client's work included; what is more is the price of a process. `fork` copies the tables
+    child. It costs 3a, which does not fork, {number(inner["usage"]["3a"]["parent"]["cpu"])}
+    µs; what is more is the price of a process, of Python's size. `fork` copies the tables
     that say where the memory is, not the memory (fork(2), "NOTES"). From then on parent and
     child share each page until one of them writes to it: that is a page fault, and the
-    kernel copies the page (copy-on-write). A part of the program's files that the child
-    comes to use is a fault, too, but nothing is copied. Each connection has
-    {number(faults["parent"])} faults in the parent and {number(faults["child"])} in the
-    child. One that copies a page takes {number(results["inside"]["fault"])} µs here; if all
-    of them did, that would be {most:.0f} % of the processor time. When the child ends, its
-    memory is given back and the parent is woken, in {number(step["end"])} µs. Reaping is
-    cheap: `waitpid` takes {number(step["reap"])} µs."""
+    kernel copies the page (copy-on-write), unless the other one has done with it. A part of
+    the program's files that the child comes to use is a fault, too, but nothing is copied.
+    Each connection has {number(faults["parent"])} faults in the parent and
+    {number(faults["child"])} in the child. One that copies a page takes
+    {number(inner["fault"])} µs here; all of them are at most {most:.0f} % of the processor
+    time, then. When the child ends, its memory is given back, the parent is woken, and
+    Python calls the handler, in {number(step["end"])} µs. Reaping is cheap: `waitpid` takes
+    {number(step["reap"])} µs."""
 
 
 def variants_text(results):
     """What was tried, and what that gave."""
     ratio = ratios(results["variants"])
-    tried = [name for name in ratio if name not in ("3g", inside.UNCHANGED, inside.BOTH)]
-    best = max(tried, key=ratio.get)
+    chance = [ratio[name] for name in inside.UNCHANGED]
     return f"""What was tried to make that less: copies of 3g with one thing changed each,
-    under the same load in the same way. The most that one of them gives is
-    {ratio[best]:.2f} times the requests a second: {best}. 3g itself, as one of them, gives
-    {ratio[inside.UNCHANGED]:.2f}. What it has more than the shortest loop is mostly the
-    memory of `argparse`, which is copied and given back like all other, and the handler:
-    {inside.BOTH} it gives {ratio[inside.BOTH]:.2f}, the shortest loop
-    {ratios(results["cost"])["fork"]:.2f}. But each of these takes something from the reader,
-    so 3g is as it is."""
+    under the same load in the same way. Copies with nothing changed give
+    {min(chance):.2f} to {max(chance):.2f} times the requests a second, so not much can be
+    said of what is near that. {inside.BOTH.capitalize()} it is {ratio[inside.BOTH]:.2f}
+    times, and the shortest loop, which has neither, does
+    {ratios(results["cost"])["fork"]:.2f} times as much: a process with more memory in use
+    has larger tables to copy and more to give back, and each signal interrupts the parent.
+    But all of these take something from the reader, so 3g is as it is."""
 
 
 # What has to hold
@@ -200,14 +204,17 @@ def claims(results):
         ("3d has a zombie for each connection.", zombies["3d"] == count),
         ("3d has a descriptor more for each connection.", opened["3d"] == count),
         ("3f has zombies after bursts, but fewer.", 0 < zombies["3f"] < count),
-        ("3g has no zombie after bursts.", zombies["3g"] == 0),
+        (
+            "3g has none after bursts, but for the gap that docs/3h.md tells of.",
+            zombies["3g"] <= count / 100,
+        ),
         (
             "3c, 3f and 3g have no descriptor more.",
             opened["3c"] == opened["3f"] == opened["3g"] == 0,
         ),
         (
             "In 3b the next client waits a delay for each slow one.",
-            all(wait["3b"][slow] > delay * (int(slow) - 0.5) for slow in wait["3b"]),
+            all(wait["3b"][slow] > delay * (int(slow) - 1) for slow in wait["3b"]),
         ),
     ]
     if results["quick"]:
@@ -220,8 +227,8 @@ def claims(results):
             max(*wait["3c"].values(), *wait["3g"].values()) < delay,
         ),
         (
-            "3g does 0.90 or more of the shortest loop that forks.",
-            round(1 / rate["fork"], 2) >= 0.9,
+            "3g does 0.9 of the shortest loop that forks, or more, but for chance.",
+            1 / rate["fork"] > 0.85,
         ),
         ("3g does 1.2 or more of ForkingTCPServer.", 1 / rate["forking"] >= 1.2),
         ("A thread for each connection is cheaper than a process.", rate["threading"] > 1),
@@ -242,6 +249,11 @@ def claims(results):
 # The pages
 
 
+def digest(results):
+    """What tells these results from others; the charts have it, too."""
+    return hashlib.sha256(json.dumps(results).encode()).hexdigest()
+
+
 def measured_on(results):
     return f"Measured on {results['machine']}, on {results['date']}."
 
@@ -249,12 +261,13 @@ def measured_on(results):
 def section(results):
     """The README's section, from its heading to before the next."""
     sentences = "\n".join(wrapped(each, "- ") for each in conclusions(results))
-    reading = f"""`ab` has {cost.CLIENTS} clients ask all the time. Half of the connections
-    take no longer than p50, and 99 of 100 no longer than p99."""
+    reading = f"""`ab` has {cost.CLIENTS} clients ask all the time, on the same processors.
+    Half of the connections take no longer than p50, and 99 of 100 no longer than p99."""
     more = f"""{measured_on(results)} [The report](benchmarks/results/report.md) has the
     rest: the latency as a chart, where the time goes in 3g, and what was tried to make it
-    less. The command below measures your machine and takes less than five minutes. It needs
-    `ab`, which macOS has, and Debian in the package apache2-utils."""
+    less. With the environment of the test command above, this measures your machine, in
+    about four minutes, and writes `benchmarks/my-results/report.md`. It needs `ab`, which
+    macOS has, and Debian in the package apache2-utils."""
     return f"""{HEADING}
 ![Requests a second of each design](benchmarks/results/cost.svg)
 
@@ -280,21 +293,26 @@ def report(results):
     sentences = "\n".join(wrapped(each, "- ") for each in conclusions(results))
     costs = f"""`ab` with {cost.CLIENTS} clients at a time, as many as the listen queue of
     3a and 3c lets wait. {len(results["cost"]["3g"])} rounds, in which each server is loaded
-    for about {cost.SECONDS:g} s, and after every {cost.FRESH} started anew. All receive the
-    request, show it, answer with the same body and close the connection. A latency is that
-    of a whole connection. The figures are medians over the rounds, and the ratios the
-    medians of the rounds' ratios."""
+    for about {cost.SECONDS:g} s, and after every {cost.FRESH} started anew; until then 3c
+    keeps its zombies. All receive the request, show it or (3h, `http.server`) a line on it,
+    answer with the same body and close the connection. `ab` is one thread and runs on the
+    same processors: 3a answers faster than it can ask. A latency is that of a whole
+    connection; as there are always {cost.CLIENTS}, p50 goes with the requests a second. The
+    figures are medians over the rounds, and the ratios the medians of the rounds'
+    ratios."""
     leaking = f"""To 3c and 3d the clients come one after the other: their listen queue does
-    not take more than {latency.QUEUE}. To 3f and 3g they come in bursts of
-    {leaks.EVERY}. After every {leaks.EVERY} the parent is looked at, when it and its children
-    rest. The limits are raised; with those of a terminal 3d would end before (see
-    [its chapter](../../docs/3d.md))."""
+    not take more than {latency.QUEUE}. To 3f and 3g they come in bursts of {leaks.EVERY}.
+    After every {leaks.EVERY} the parent is looked at, when it and its children rest. The
+    limits are raised; with those of a terminal 3d would end before (see
+    [its chapter](../../docs/3d.md)). Memory tells nothing of zombies, which have none left,
+    and little of descriptors."""
     waiting = f"""From before the connect to the first bytes of the answer, while slow clients
-    are being served; medians. 3b sleeps {1000 * latency.DELAY:g} ms after each answer, and
-    more than {latency.QUEUE} clients do not get into its queue. The children of 3c are asleep after their answers, those of 3g
-    wait for clients that say nothing."""
+    are being served; medians of {latency.ROUNDS}. 3b sleeps {1000 * latency.DELAY:g} ms
+    after each answer, and more than {latency.QUEUE} clients do not get into its queue. The
+    children of 3c are asleep after their answers, those of 3g wait for clients that say
+    nothing."""
     stepping = """One connection at a time, so that nothing else is going on; medians. The
-    first two begin together."""
+    first two begin together. The clocks' own lines are part of it."""
     return f"""# What it costs
 
 [README](../../README.md#what-it-costs)

@@ -1,6 +1,6 @@
 """Measure what each design costs, and write tables (Markdown) and charts (SVG) of it.
 
-Type    python3 benchmarks/run.py               and wait for less than five minutes:
+Type    python3 benchmarks/run.py               and wait for about four minutes:
         benchmarks/my-results/report.md is what came out.
 Try     --quick     to see in half a minute that all of it works. Its figures say little.
 Expect  The progress, then what has to hold on every machine, and whether it does. The
@@ -27,6 +27,7 @@ try:
     import inside
     import latency
     import leaks
+    import programs
     import report
     import system
     import tqdm
@@ -55,6 +56,7 @@ def measure(quick):
     """All the results, as they go into results.json. quick: very few of each."""
     rounds, tries, waits, clients = (2, 2, 1, 300) if quick else FULL
     stages = len(leaks.STAGES) * clients // leaks.EVERY
+    leaks.raise_limits(clients)
     looks = waits * (2 * len(latency.SLOW) + latency.QUEUE + 1)
     with tempfile.TemporaryDirectory() as folder:
         designs = cost.commands(pathlib.Path(folder))
@@ -79,7 +81,6 @@ def part(name, steps, function, *arguments):
 
 def write(results, folder):
     """The results, the tables and the charts."""
-    folder.mkdir(exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     (folder / "report.md").write_text(report.report(results))
     charts.draw(results, folder)
@@ -109,12 +110,15 @@ def parse_options():
 def main():
     options = parse_options()
     folder = ROOT / "benchmarks" / ("results" if options.publish else "my-results")
+    folder.mkdir(exist_ok=True)
     if options.rewrite:
+        if not (folder / "results.json").exists():
+            sys.exit(f"There is no {folder.relative_to(ROOT) / 'results.json'} yet.")
         results = json.loads((folder / "results.json").read_text())
     elif shutil.which("ab") is None:
         sys.exit("There is no ab. On Debian it is in the package apache2-utils.")
     else:
-        results = json.loads(json.dumps(measure(options.quick)))  # as a file would have it
+        results = json.loads(json.dumps(measure(options.quick)))  # as from a file
     write(results, folder)
     if options.publish:
         report.publish(results)
@@ -131,3 +135,7 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit(1)
+    except (AssertionError, programs.Unusable) as error:
+        sys.exit(f"It could not be measured:\n{error}")
+    finally:
+        programs.guard.dismiss()

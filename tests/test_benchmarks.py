@@ -1,5 +1,6 @@
 """That what is said of the benchmark's results is what it measured, and that it can run."""
 
+import copy
 import json
 import re
 import sys
@@ -10,6 +11,8 @@ from servers import ROOT
 sys.path.append(str(ROOT / "benchmarks"))
 import cost  # noqa: E402 (where it lies was said just now)
 import inside  # noqa: E402
+import latency  # noqa: E402
+import leaks  # noqa: E402
 import report  # noqa: E402
 
 FOLDER = ROOT / "benchmarks/results"
@@ -21,16 +24,27 @@ def test_readme_and_report_say_what_was_measured():
     assert report.report(RESULTS) == (FOLDER / "report.md").read_text()
 
 
-def test_chart_of_the_cost_shows_what_was_measured():
-    chart = (FOLDER / "cost.svg").read_text()
-    for found in cost.summary(RESULTS["cost"]).values():
-        assert f">{found['rate']['median']:,.0f} (" in chart
+def test_charts_are_of_what_was_measured():
+    for name in ("cost", "leaks", "latency"):
+        assert report.digest(RESULTS) in (FOLDER / f"{name}.svg").read_text()
 
 
 def test_all_that_has_to_hold_held():
     assert not RESULTS["quick"]
     claims = report.claims(RESULTS)
     assert [sentence for sentence, holds in claims if not holds] == []
+    ratio = report.ratios(RESULTS["cost"])
+    assert 1 / ratio["fork"] >= 0.9
+    assert 1 / ratio["forking"] >= 1.2
+
+
+def test_what_does_not_hold_is_told():
+    spoiled = copy.deepcopy(RESULTS)
+    spoiled["leaks"]["3g"][-1]["zombies"] = 100
+    spoiled["latency"]["3b"]["6"] = 1.0
+    spoiled["cost"]["threading"] = spoiled["cost"]["forking"]
+    told = [sentence for sentence, holds in report.claims(spoiled) if not holds]
+    assert [sentence[:6] for sentence in told] == ["3g has", "In 3b ", "A thre"]
 
 
 def test_its_packages_are_a_dependency_group():
@@ -52,7 +66,37 @@ def test_other_design_gives_the_same_answer(start, design):
 
 def test_variants_of_3g_can_be_made_and_serve(start, tmp_path):
     commands = inside.variants(tmp_path)
-    assert len(commands) == len(inside.VARIANTS) + 2
+    assert len(commands) == len(inside.VARIANTS) + 2  # 3g itself, and isolated
     for command in commands.values():
         answer = start(cost.Contestant, command).ask().wait_for_end()
         assert answer.endswith(b"\r\n\r\nHello, World!\n")
+
+
+def test_loop_in_c_gives_the_same_answer(start, tmp_path):
+    commands = cost.commands(tmp_path)
+    if "c" not in commands:
+        pytest.skip("there is no C compiler")
+    ours = start(cost.Contestant, commands["3g"]).ask().wait_for_end()
+    assert start(cost.Contestant, commands["c"]).ask().wait_for_end() == ours
+
+
+def test_leaks_are_seen():
+    steps = []
+    looks = leaks.leaks("3d", 100, lambda: steps.append(1))
+    assert [look["connections"] for look in looks] == [0, 100]
+    assert [look["zombies"] for look in looks] == [0, 100]
+    assert looks[1]["descriptors"] - looks[0]["descriptors"] == 100
+    assert looks[0]["memory"] > 0
+    assert steps == [1]
+
+
+def test_wait_behind_slow_clients_is_seen():
+    waits = latency.behind_3b(lambda: None)
+    assert list(waits) == [0, 1, 2, 3, 4, 5, 6]
+    assert waits[6] > 5 * latency.DELAY > waits[0]
+
+
+def test_steps_of_a_connection_are_seen():
+    steps = inside.steps(3)
+    assert list(steps) == ["fork", "begin", "serve", "end", "reap"]
+    assert all(microseconds > 0 for microseconds in steps.values())
