@@ -100,7 +100,7 @@ def waits(results):
     axes.annotate(
         "its listen queue is full",
         (latency.QUEUE, full),
-        (32, 0),
+        (32, 5),
         textcoords="offset points",
         va="center",
     )
@@ -131,7 +131,7 @@ def name_lines(axes):
         axes.annotate(
             ", ".join(each.get_label() for each in lines),
             (place, value),
-            (8, 0),
+            (8, 5),
             textcoords="offset points",
             va="center",
             color=lines[0].get_color() if len(lines) == 1 else "black",
