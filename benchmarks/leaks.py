@@ -25,7 +25,9 @@ def raise_limits(connections):
         soft, hard = resource.getrlimit(limit)
         if hard != resource.RLIM_INFINITY and hard < needed:
             raise Unusable(f"3d needs {needed} of what `ulimit -H{option}` has {hard}.")
-        if soft != resource.RLIM_INFINITY and soft < needed:
+        if limit == resource.RLIMIT_NPROC:  # it counts all that the user runs
+            resource.setrlimit(limit, (hard, hard))
+        elif soft != resource.RLIM_INFINITY and soft < needed:
             resource.setrlimit(limit, (needed, hard))
 
 
