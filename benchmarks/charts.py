@@ -11,7 +11,7 @@ from matplotlib import pyplot  # noqa: E402 (after the choice of what it draws o
 BLUE, ORANGE, GREEN, RED, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#777777"
 COLOURS = {"3b": ORANGE, "3c": BLUE, "3d": RED, "3f": ORANGE, "3g": GREEN}
 LINES = {"3b": "-", "3c": "--", "3d": ":", "3f": "-.", "3g": "-"}
-NEAR = 10  # points between two names
+NEAR = 10  # pixels between two names
 STYLE = {
     "figure.facecolor": "white",  # a dark page would swallow the text
     "font.size": 11,

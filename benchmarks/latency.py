@@ -3,6 +3,8 @@
 import statistics
 import time
 
+import system
+from programs import wait_until
 from servers import OwnServer
 
 DELAY = 0.1  # seconds that 3b sleeps
@@ -13,34 +15,36 @@ SLOW = [*range(QUEUE + 1), 12, 25, 50, 100, 200]
 
 
 def ask(server):
-    """A new client's connection, and how many seconds it took until it was answered.
+    """Seconds from before a new client's connect to the first bytes of its answer.
 
-    From before the connect to the first bytes. Raises AssertionError if none come.
+    Raises AssertionError if none come.
     """
     began = time.perf_counter()
     connection = server.connect()
     connection.ask()
-    connection.received = connection.socket.recv(4096)
-    seconds = time.perf_counter() - began
-    assert connection.received, "the connection ends without an answer"
-    return connection, seconds
+    assert connection.socket.recv(4096), "the connection ends without an answer"
+    return time.perf_counter() - began
 
 
 def behind_3b(step):
     """A dict from how many slow clients there are to the seconds that the next one waits.
 
-    No more than the queue holds: the kernel would not connect it.
+    From before the first of them asks, until then they wait in the queue. There are no
+    more than that holds: the kernel would not connect them.
     """
     found = {}
     server = OwnServer("3b", delay=DELAY)
     try:
         for slow in SLOW[: QUEUE + 1]:
-            clients = []
-            for _ in range(slow):
-                clients.append(server.ask())
-                clients[0].wait_for_answer()  # being served: none of the queue
-            connection, found[slow] = ask(server)
-            connection.wait_for_end()  # so there is nobody left to wait for
+            first = server.connect()
+            wait_until(lambda: system.queued(server.port) == 0, "the first is accepted")
+            behind = [server.ask() for _ in range(slow)]
+            began = time.perf_counter()
+            first.ask()
+            last = behind[-1] if behind else first
+            assert last.socket.recv(4096), "the connection ends without an answer"
+            found[slow] = time.perf_counter() - began
+            last.wait_for_end()  # so there is nobody left to wait for
             step()
     finally:
         server.kill()
@@ -61,7 +65,7 @@ def beside(stage, step):
                     server.connect()
                 served += 1
             server.wait_until_children(served)
-            _, found[slow] = ask(server)
+            found[slow] = ask(server)
             if stage == "3c":
                 served += 1  # that one's child sleeps, too
             step()

@@ -1,4 +1,4 @@
-"""Run a stage that forks, and say on standard error where its time goes.
+"""Run a stage, and say on standard error where its time goes.
 
 Type    python3 benchmarks/watched.py clocks webserver3g.py     or
         python3 benchmarks/watched.py usage webserver3g.py      and the stage's options.

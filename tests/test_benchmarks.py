@@ -93,7 +93,7 @@ def test_leaks_are_seen():
 def test_wait_behind_slow_clients_is_seen():
     waits = latency.behind_3b(lambda: None)
     assert list(waits) == [0, 1, 2, 3, 4, 5, 6]
-    assert waits[6] > 5 * latency.DELAY > waits[0]
+    assert all(waits[slow] >= slow * latency.DELAY for slow in waits)
 
 
 def test_steps_of_a_connection_are_seen():
