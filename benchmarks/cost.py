@@ -8,9 +8,9 @@ import subprocess
 import sys
 import tempfile
 
-import system
-from programs import Program, saw, wait_until
-from servers import ROOT, Server, fill, free_port
+from library import system
+from library.programs import Program, saw, wait_until
+from library.servers import ROOT, Server, fill, free_port
 
 CLIENTS = 6  # at a time: as many as the listen queue of 3a and 3c lets wait
 LEAST, MOST = 100, 500  # requests in a turn; to warm up LEAST

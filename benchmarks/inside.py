@@ -8,11 +8,11 @@ import subprocess
 import sys
 
 import cost
-from clients import Connection
+from library.clients import Connection
 from leaks import wait_until_settled
-from programs import wait_until
-from servers import ROOT
-from sources import pieces, script
+from library.programs import wait_until
+from library.servers import ROOT
+from library.sources import pieces, script
 
 CONNECTIONS = 300  # one at a time
 REQUESTS = 2000  # cost.CLIENTS at a time

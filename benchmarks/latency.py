@@ -3,9 +3,9 @@
 import statistics
 import time
 
-import system
-from programs import wait_until
-from servers import OwnServer
+from library import system
+from library.programs import wait_until
+from library.servers import OwnServer
 
 DELAY = 0.1  # seconds that 3b sleeps
 LONG = 600  # seconds that 3c's children sleep: they are looked at for less

@@ -2,10 +2,10 @@
 
 import resource
 
-import system
-from clients import Connection
-from programs import Unusable, wait_until
-from servers import OwnServer
+from library import system
+from library.clients import Connection
+from library.programs import Unusable, wait_until
+from library.servers import OwnServer
 
 CONNECTIONS = 2000
 EVERY = 100  # connections

@@ -8,7 +8,7 @@ import cost
 import inside
 import latency
 import leaks
-from servers import ROOT
+from library.servers import ROOT
 
 WIDTH = 120  # characters of a line
 HEADING = "## What it costs\n"

@@ -27,9 +27,9 @@ try:
     import inside
     import latency
     import leaks
-    import programs
+    from library import programs
     import report
-    import system
+    from library import system
     import tqdm
 except ModuleNotFoundError as error:
     sys.exit(f"There is no {error.name}: pip install matplotlib pytest tqdm")

@@ -7,9 +7,9 @@ import contextlib
 import re
 
 import pytest
-from programs import Patience, Unusable, guard, saw
-from servers import ARTICLES_DELAY, GradedServer, Grading, OwnServer
-from servers import user_with_few_processes
+from library.programs import Patience, Unusable, guard, saw
+from library.servers import ARTICLES_DELAY, GradedServer, Grading, OwnServer
+from library.servers import user_with_few_processes
 
 
 def pytest_addoption(parser):

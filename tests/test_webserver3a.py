@@ -1,7 +1,7 @@
 """Stage 3a: an iterative server serves one client at a time."""
 
-from programs import saw
-from servers import wait_until_printed
+from library.programs import saw
+from library.servers import wait_until_printed
 
 
 def test_curl_prints_the_answer_and_ends(serve):

@@ -2,8 +2,8 @@
 
 import time
 
-from programs import saw
-from servers import LONG, wait_until_printed
+from library.programs import saw
+from library.servers import LONG, wait_until_printed
 
 
 def test_first_client_is_answered_at_once_and_its_connection_stays(serve):

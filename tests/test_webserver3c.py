@@ -2,9 +2,9 @@
 
 import time
 
-import system
-from programs import saw
-from servers import LONG, wait_until_printed
+from library import system
+from library.programs import saw
+from library.servers import LONG, wait_until_printed
 
 
 def test_clients_are_all_answered_at_once_while_every_child_sleeps(serve):

@@ -6,8 +6,8 @@ import re
 import resource
 import signal
 
-from programs import saw, wait_until
-from servers import assert_died_of
+from library.programs import saw, wait_until
+from library.servers import assert_died_of
 
 
 def test_curl_prints_the_answer_and_never_ends(serve):

@@ -4,8 +4,8 @@ import errno
 import time
 
 import pytest
-from programs import saw
-from servers import assert_died_of, wait_until_printed
+from library.programs import saw
+from library.servers import assert_died_of, wait_until_printed
 
 
 def test_curl_prints_the_answer_and_ends_after_the_delay(serve):

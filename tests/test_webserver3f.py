@@ -1,6 +1,6 @@
 """Stage 3f: an interrupted accept is called again; one wait per signal misses zombies."""
 
-from programs import saw
+from library.programs import saw
 
 
 def test_next_client_is_served_after_the_interruption(serve):

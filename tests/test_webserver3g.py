@@ -2,8 +2,8 @@
 
 import resource
 
-from programs import saw
-from servers import LINUX_ONLY
+from library.programs import saw
+from library.servers import LINUX_ONLY
 
 
 def test_silent_client_holds_up_nobody(serve):

@@ -3,7 +3,7 @@
 import ast
 import difflib
 
-from servers import ROOT
+from library.servers import ROOT
 
 
 def script(stage):

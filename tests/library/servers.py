@@ -16,11 +16,11 @@ import subprocess
 import sys
 
 import pytest
-import system
-from clients import Attempt, Connection
-from programs import MARK, Program, Unusable, kill_group, kill_marked, saw, wait_until
+from library import system
+from library.clients import Attempt, Connection
+from library.programs import MARK, Program, Unusable, kill_group, kill_marked, saw, wait_until
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 STAGES = ["3a", "3b", "3c", "3d", "3e", "3f", "3g"]
 ARTICLES_DELAY = {"3b": 60, "3c": 60, "3e": 3}  # seconds
 SLEEPING_STAGES = list(ARTICLES_DELAY)

@@ -1,7 +1,7 @@
 """Run all that the README and docs/ show, and compare it with what they say.
 
-Type    python3 tests/tutorial.py             to rewrite what is not true any more,
-        python3 tests/tutorial.py --check     to be told what that is,
+Type    python3 tests/tutorial/follow.py             to rewrite what is not true any more,
+        python3 tests/tutorial/follow.py --check     to be told what that is,
         ... --check --port 0 docs/3d.md       of one page, and on any free port.
 
 How a page is read:
@@ -24,6 +24,7 @@ import argparse
 import errno
 import functools
 import os
+import pathlib
 import re
 import shutil
 import sys
@@ -31,11 +32,12 @@ import tempfile
 import time
 from typing import NamedTuple
 
-import system
-from programs import Patience, guard, wait_until
-from servers import ROOT, free_port
-from sources import difference, pieces
-from terminals import python, shell
+sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1]))  # tests/
+from library import system
+from library.programs import Patience, guard, wait_until
+from library.servers import ROOT, free_port
+from library.sources import difference, pieces
+from tutorial.terminals import python, shell
 
 PAGES = ["README.md", *(f"docs/3{stage}.md" for stage in "abcdefgh"), "docs/next.md"]
 ARTICLES_PORT = 8888

@@ -6,7 +6,7 @@ import re
 import sys
 
 import pytest
-from servers import ROOT
+from library.servers import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))
 import cost  # noqa: E402 (where it lies was said just now)

@@ -7,8 +7,8 @@ import shutil
 import sys
 import time
 
-from programs import MARK, Program, kill_group, kill_marked, wait_until
-from servers import user_with_few_processes
+from library.programs import MARK, Program, kill_group, kill_marked, wait_until
+from library.servers import user_with_few_processes
 
 READY = "\x02"  # stands for the prompt, which is $ or >>> to the reader
 MORE = "\x03"  # stands for Python's prompt in the middle of a statement, ...

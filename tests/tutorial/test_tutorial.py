@@ -4,12 +4,12 @@ import re
 import sys
 
 import pytest
-import tutorial
-from programs import Program
-from servers import ROOT
+from library.programs import Program
+from library.servers import ROOT
+from tutorial import follow
 
-CHECK = [sys.executable, ROOT / "tests/tutorial.py", "--check", "--port", "0"]
-CHAPTERS = [page for page in tutorial.PAGES if page != "README.md"]
+CHECK = [sys.executable, ROOT / "tests/tutorial/follow.py", "--check", "--port", "0"]
+CHAPTERS = [page for page in follow.PAGES if page != "README.md"]
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def followed():
     """Every page, followed in a program of its own. They sleep most of the time."""
     started = {}
     try:
-        for page in tutorial.PAGES:
+        for page in follow.PAGES:
             started[page] = Program([*CHECK, page])
         yield started
     finally:
@@ -25,7 +25,7 @@ def followed():
             program.kill()
 
 
-@pytest.mark.parametrize("page", tutorial.PAGES)
+@pytest.mark.parametrize("page", follow.PAGES)
 def test_page_shows_what_comes_of_it(followed, page):
     status = followed[page].wait(100)
     remarks = followed[page].output + followed[page].errors
@@ -34,17 +34,17 @@ def test_page_shows_what_comes_of_it(followed, page):
         pytest.skip(remarks)
 
 
-@pytest.mark.parametrize("page", tutorial.PAGES)
+@pytest.mark.parametrize("page", follow.PAGES)
 def test_page_has_no_block_that_nothing_checks(page):
     elsewhere = {"mermaid"}
     if page == "README.md":  # test_conventions.py and test_grading.py
         elsewhere |= {"sh", "python", "text"}
     checked = {"console", "pycon", "diff", "python"}
-    languages = {block.language for block in tutorial.blocks((ROOT / page).read_text())}
+    languages = {block.language for block in follow.blocks((ROOT / page).read_text())}
     assert languages <= checked | elsewhere
 
 
-@pytest.mark.parametrize("page", tutorial.PAGES)
+@pytest.mark.parametrize("page", follow.PAGES)
 def test_links_of_the_page_lead_somewhere(page):
     text = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
     links = re.findall(r"\]\((?!https:)([^)#]*)(?:#([^)]*))?\)", text)
@@ -73,7 +73,7 @@ def test_chapter_has_its_parts_in_order_and_a_picture(page):
     stage = re.search(r"3\w", page)[0]
     changes = [] if stage in ("3g", "3h") else [f"What changes in 3{chr(ord(stage[1]) + 1)}"]
     assert parts == ["See it", "Why", *changes, "Try"]
-    assert "mermaid" in [block.language for block in tutorial.blocks(text)]
+    assert "mermaid" in [block.language for block in follow.blocks(text)]
 
 
 SERVED = """

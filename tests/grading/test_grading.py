@@ -4,8 +4,8 @@ import re
 import shlex
 import sys
 
-from programs import Program
-from servers import ROOT
+from library.programs import Program
+from library.servers import ROOT
 
 
 def test_readmes_server_is_graded_as_the_readme_says(start, monkeypatch):

@@ -3,7 +3,7 @@
 import socket
 import struct
 
-from programs import Patience, saw, wait_until
+from library.programs import Patience, saw, wait_until
 
 
 class Connection:

@@ -1,4 +1,4 @@
-"""Stage 3h: a concurrent WSGI server, asked by real clients for tests/applications.py."""
+"""Stage 3h: a concurrent WSGI server, asked by real clients for applications.py."""
 
 import hashlib
 import json
@@ -9,10 +9,10 @@ import signal
 import sys
 
 import pytest
-from programs import Program, saw, wait_until
-from servers import LINUX_ONLY, ROOT, OwnServer, user_with_few_processes
+from library.programs import Program, saw, wait_until
+from library.servers import LINUX_ONLY, ROOT, OwnServer, user_with_few_processes
 
-TESTS = ROOT / "tests"
+TESTS = ROOT / "tests/scripts"
 GET = "GET {} HTTP/1.1\r\nHost: here\r\n\r\n"
 POST = "POST {} HTTP/1.1\r\nHost: here\r\nContent-Length: {}\r\n\r\n"
 CHUNKED = "POST {} HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -7,8 +7,8 @@ import socket
 import sys
 
 import pytest
-from programs import Patience, Program, wait_until
-from servers import ROOT
+from library.programs import Patience, Program, wait_until
+from library.servers import ROOT
 
 CLIENT = [sys.executable, ROOT / "client3.py"]
 

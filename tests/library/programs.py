@@ -15,7 +15,7 @@ import tempfile
 import termios
 import time
 
-import system
+from library import system
 
 MOST_OUTPUT = 2_000_000  # bytes; who prints more prints without end
 MARK = f"webserver3-tests-of-{os.getpid()}-"  # starts the mark of all that is started

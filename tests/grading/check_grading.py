@@ -1,6 +1,6 @@
 """That servers of all kinds are graded, and what is said when one cannot be.
 
-Not part of the plain test command, for its time: .venv/bin/pytest tests/check_grading.py
+Not part of the plain test command, for its time: .venv/bin/pytest tests/grading/check_grading.py
 """
 
 import re
@@ -10,8 +10,8 @@ import sys
 import textwrap
 
 import pytest
-from programs import Program
-from servers import ROOT, free_port
+from library.programs import Program
+from library.servers import ROOT, free_port
 
 # A server as rough as there are: for all addresses, a head that ends its lines with LF
 # and says little, a short read, and output that is not flushed.

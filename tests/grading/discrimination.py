@@ -1,6 +1,6 @@
 """Prove that the stage tests tell right from wrong: the matrix, and the mutants.
 
-    .venv/bin/python tests/discrimination.py
+    .venv/bin/python tests/grading/discrimination.py
 
 The matrix grades each stage's script as each stage: it has to pass as what it is, and to
 fail as anything else. A mutant is a script of ours with one fault put in: the claim that
@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 
-from servers import ROOT, SLEEPING_STAGES, STAGES
+sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1]))  # tests/
+from library.servers import ROOT, SLEEPING_STAGES, STAGES
 
 NO_DELAY = ("time.sleep(delay)", "pass")
 ANSWER_AND_SLEEP = """client_connection.sendall(RESPONSE)

@@ -14,9 +14,9 @@ import sys
 import tempfile
 
 import pytest
-import system
-from programs import Patience, Program, wait_until
-from servers import (
+from library import system
+from library.programs import Patience, Program, wait_until
+from library.servers import (
     ARTICLES_DELAY,
     LINUX_ONLY,
     LONG,
@@ -26,7 +26,7 @@ from servers import (
     OwnServer,
     user_with_few_processes,
 )
-from sources import pieces, script
+from library.sources import pieces, script
 
 SCRIPTS = [*STAGES, "3h"]  # 3h is a stage like the others where HTTP does not matter
 FORKING_STAGES = [stage for stage in STAGES if stage >= "3c"]
