@@ -13,6 +13,7 @@ Note    Answered means that the first bytes of the answer came. The end of it is
 import argparse
 import collections
 import os
+import signal
 import socket
 import sys
 import time
@@ -55,11 +56,17 @@ def reason(error):
     return getattr(error, "strerror", None) or str(error)
 
 
+def on_terminal():
+    """Whether there is a terminal that can show the progress."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def run_clients(options):
     """Run all the clients. Returns how often each outcome was reported."""
     outcomes = collections.Counter()
     report_read, report_write = os.pipe()  # from the clients: a line per connection
     hold_read, hold_write = os.pipe()  # to the clients: its end lets them go
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored: nobody to wait for
     pids = []
     for _ in range(options.max_clients):
         try:
@@ -82,7 +89,7 @@ def run_clients(options):
         with open(report_read) as reports:  # ends when every child has closed its copy
             for line in reports:
                 outcomes[line.rstrip("\n")] += 1
-                if sys.stdout.isatty():
+                if on_terminal():
                     print(f"\r{outcomes[ANSWERED]} answered", end="", flush=True)
     finally:
         os.close(hold_write)
@@ -147,9 +154,13 @@ def main():
     if outcomes:
         reasons = (f"{count} {outcome}" for outcome, count in outcomes.most_common())
         summary += ": " + ", ".join(reasons)
-    if sys.stdout.isatty():
-        print("\r", end="")  # over the progress
-    print(summary)
+    if on_terminal():
+        summary = f"\r{summary}"  # over the progress
+    try:
+        print(summary, flush=True)
+    except OSError as error:
+        sys.stdout = None  # nothing is left to flush
+        sys.exit(f"Cannot print the result: {error}")
     sys.exit(0 if answered == total else 1)
 
 

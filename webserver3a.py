@@ -1,20 +1,20 @@
 """Stage 3a: an iterative server. It serves one client at a time.
 
-Shows   the calls that make a server: socket, setsockopt, bind, listen, then
-        accept, recv, send and close for each client.
+Shows   the system calls that make a server: socket, setsockopt, bind and listen,
+        then accept, recv, send and close for each client.
 Type    python3 webserver3a.py                  in one terminal,
         curl localhost:8888/hello               in another.
-Expect  curl prints "Hello, World!" and ends. The server prints the request, the
-        bytes just as they came. Any other path gets the same answer.
+Expect  curl prints "Hello, World!" and ends. The server prints the request, byte
+        for byte. Any other path gets the same answer.
 Try     curl telnet://localhost:8888            in a third terminal. It connects
-        and says nothing, and a curl in the second one waits: the server is in
-        recv() for the silent client. Ctrl-C the silent one, and it is served.
+        and says nothing. Now a curl in the second terminal has to wait: the server
+        is in recv, waiting for the silent client. Press Ctrl-C in the third
+        terminal, and the other curl is served.
 Next    webserver3b.py takes its time over each client.
 """
 
 import argparse
 import errno
-import functools
 import os
 import socket
 import sys
@@ -37,7 +37,7 @@ def make_listen_socket(host, port):
         listen_socket.listen(REQUEST_QUEUE_SIZE)
     except (OSError, UnicodeError) as error:
         message = f"Cannot listen on {host} port {port}: {error}"
-        if getattr(error, "errno", None) == errno.EADDRINUSE:
+        if errno.EADDRINUSE in error.args:
             message += ". Is an earlier stage still running?"
         sys.exit(message)
     return listen_socket
@@ -54,15 +54,23 @@ def handle_request(client_connection):
     try:
         request = client_connection.recv(64 * 1024)
         if request:
-            os.write(1, f"{request!r}\n".encode())
             client_connection.sendall(RESPONSE)
+            show(repr(request))
     except OSError:
         pass  # the client is gone
 
 
+def show(text, file=sys.stdout):
+    try:
+        return os.write(file.fileno(), f"{text}\n".encode())
+    except (OSError, AttributeError):  # nobody can read it, or it is closed and None
+        return 0  # serve the clients all the same
+
+
 def parse_options():
-    help_format = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=help_format)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", help="where to listen (default: %(default)s)"
     )
@@ -78,7 +86,9 @@ def parse_options():
 def main():
     options = parse_options()
     listen_socket = make_listen_socket(options.host, options.port)
-    print(f"Serving HTTP on port {listen_socket.getsockname()[1]} ...", flush=True)
+    port = listen_socket.getsockname()[1]
+    if not show(f"Serving HTTP on port {port} ..."):
+        show("Cannot print. Clients are served all the same.", sys.stderr)
     serve_forever(listen_socket)
 
 

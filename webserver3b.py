@@ -1,27 +1,25 @@
-"""Stage 3b: an iterative server that takes its time.
+"""Stage 3b: an iterative server that sleeps after each answer.
 
-Shows   what everyone else sees while one client is served. After it has
-        answered, the server sleeps, and only then closes the connection.
+Shows   how one slow client holds up all the others. The server answers, sleeps,
+        and only then closes the connection.
 Type    python3 webserver3b.py                  in one terminal,
-        curl localhost:8888/hello               in another,
-        curl localhost:8888/hello               in a third, while that one runs.
-Expect  The first curl prints "Hello, World!" at once and ends 60 seconds later.
-        The second one is connected, by the kernel, and waits in the listen
-        queue. Nothing is printed for it until the first one ends; then it gets
-        its answer and a sleep of its own.
-Try     --delay 5 for shorter sleeps. More clients: n of them take n delays.
+        curl localhost:8888/hello               in a second and, at once, in a third.
+Expect  The first curl prints "Hello, World!" at once and ends after 60 seconds.
+        The second is connected, by the kernel, and waits in the listen queue. Its
+        answer comes when the first one ends, and is followed by a sleep of its own.
+Try     --delay 5 for a shorter sleep. n clients take n delays.
 Next    webserver3c.py serves them all at once.
 """
 
 import argparse
 import errno
-import functools
 import os
 import socket
 import sys
 import time
 
 REQUEST_QUEUE_SIZE = 5
+DELAY = 60  # seconds
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\n"
@@ -39,7 +37,7 @@ def make_listen_socket(host, port):
         listen_socket.listen(REQUEST_QUEUE_SIZE)
     except (OSError, UnicodeError) as error:
         message = f"Cannot listen on {host} port {port}: {error}"
-        if getattr(error, "errno", None) == errno.EADDRINUSE:
+        if errno.EADDRINUSE in error.args:
             message += ". Is an earlier stage still running?"
         sys.exit(message)
     return listen_socket
@@ -56,16 +54,25 @@ def handle_request(client_connection, delay):
     try:
         request = client_connection.recv(64 * 1024)
         if request:
-            os.write(1, f"{request!r}\n".encode())
             client_connection.sendall(RESPONSE)
-            time.sleep(delay)
+            show(repr(request))
+            if delay:
+                time.sleep(delay)
     except OSError:
         pass  # the client is gone
 
 
+def show(text, file=sys.stdout):
+    try:
+        return os.write(file.fileno(), f"{text}\n".encode())
+    except (OSError, AttributeError):  # nobody can read it, or it is closed and None
+        return 0  # serve the clients all the same
+
+
 def parse_options():
-    help_format = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=help_format)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", help="where to listen (default: %(default)s)"
     )
@@ -73,10 +80,7 @@ def parse_options():
         "--port", type=int, default=8888, help="0: any free one (default: %(default)s)"
     )
     parser.add_argument(
-        "--delay",
-        type=float,
-        default=60,
-        metavar="SECONDS",
+        "--delay", type=float, default=DELAY, metavar="SECONDS",
         help="how long to sleep after an answer (default: %(default)s)",
     )
     options = parser.parse_args()
@@ -90,7 +94,9 @@ def parse_options():
 def main():
     options = parse_options()
     listen_socket = make_listen_socket(options.host, options.port)
-    print(f"Serving HTTP on port {listen_socket.getsockname()[1]} ...", flush=True)
+    port = listen_socket.getsockname()[1]
+    if not show(f"Serving HTTP on port {port} ..."):
+        show("Cannot print. Clients are served all the same.", sys.stderr)
     serve_forever(listen_socket, options.delay)
 
 

@@ -1,26 +1,26 @@
 """Stage 3c: a concurrent server. Each connection gets a child process.
 
-Shows   fork. Parent and child both come back from it, each with a copy of every
-        descriptor, and each closes the copy that it does not need.
+Shows   fork. It is called once and returns twice: in the parent and in the child.
+        Both have a copy of every descriptor, and each closes what it does not need.
 Type    python3 webserver3c.py                  in one terminal,
         curl localhost:8888/hello               in a second and a third.
-Expect  Both print "Hello, World!" at once and end 60 seconds later: the children
-        sleep side by side while the parent accepts. The server prints its PID;
+Expect  Both print "Hello, World!" at once and end after 60 seconds: the children
+        sleep side by side while the parent accepts. The server prints its PID, and
         each child prints its own and its parent's. Compare them with ps -ef.
-Try     --delay 5, and ps -ef again when all have ended: the children are still
-        listed, as <defunct>. webserver3d.py is about that, too.
+Try     --delay 5, and ps -ef again when both have ended. The children are still
+        listed, as <defunct>. webserver3d.py comes back to that.
 Next    webserver3d.py forgets to close a copy.
 """
 
 import argparse
 import errno
-import functools
 import os
 import socket
 import sys
 import time
 
 REQUEST_QUEUE_SIZE = 5
+DELAY = 60  # seconds
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\n"
@@ -38,40 +38,48 @@ def make_listen_socket(host, port):
         listen_socket.listen(REQUEST_QUEUE_SIZE)
     except (OSError, UnicodeError) as error:
         message = f"Cannot listen on {host} port {port}: {error}"
-        if getattr(error, "errno", None) == errno.EADDRINUSE:
+        if errno.EADDRINUSE in error.args:
             message += ". Is an earlier stage still running?"
         sys.exit(message)
     return listen_socket
 
 
 def serve_forever(listen_socket, delay):
-    print(f"Parent PID: {os.getpid()}", flush=True)
+    show(f"Parent PID: {os.getpid()}")
     while True:
         client_connection, client_address = listen_socket.accept()
         if os.fork() == 0:  # the child
             listen_socket.close()  # the child's copy
-            pids = f"Child PID: {os.getpid()}. Parent PID: {os.getppid()}\n"
-            os.write(1, pids.encode())
             handle_request(client_connection, delay)
             client_connection.close()
             os._exit(0)
-        client_connection.close()  # the parent's copy
+        # The parent's copy. The connection stays open: the child has one, too.
+        client_connection.close()
 
 
 def handle_request(client_connection, delay):
     try:
         request = client_connection.recv(64 * 1024)
         if request:
-            os.write(1, f"{request!r}\n".encode())
             client_connection.sendall(RESPONSE)
-            time.sleep(delay)
+            show(f"Child {os.getpid()} of {os.getppid()}: {request!r}")
+            if delay:
+                time.sleep(delay)
     except OSError:
         pass  # the client is gone
 
 
+def show(text, file=sys.stdout):
+    try:
+        return os.write(file.fileno(), f"{text}\n".encode())
+    except (OSError, AttributeError):  # nobody can read it, or it is closed and None
+        return 0  # serve the clients all the same
+
+
 def parse_options():
-    help_format = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=help_format)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", help="where to listen (default: %(default)s)"
     )
@@ -79,10 +87,7 @@ def parse_options():
         "--port", type=int, default=8888, help="0: any free one (default: %(default)s)"
     )
     parser.add_argument(
-        "--delay",
-        type=float,
-        default=60,
-        metavar="SECONDS",
+        "--delay", type=float, default=DELAY, metavar="SECONDS",
         help="how long to sleep after an answer (default: %(default)s)",
     )
     options = parser.parse_args()
@@ -98,7 +103,9 @@ def parse_options():
 def main():
     options = parse_options()
     listen_socket = make_listen_socket(options.host, options.port)
-    print(f"Serving HTTP on port {listen_socket.getsockname()[1]} ...", flush=True)
+    port = listen_socket.getsockname()[1]
+    if not show(f"Serving HTTP on port {port} ..."):
+        show("Cannot print. Clients are served all the same.", sys.stderr)
     serve_forever(listen_socket, options.delay)
 
 

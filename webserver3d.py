@@ -1,28 +1,31 @@
-"""Stage 3d: the parent keeps its copy of every connection. This is a fault.
+"""Stage 3d: the parent keeps its copy of every connection. That is a mistake.
 
-Shows   that a connection ends when the last copy of its descriptor is closed,
-        and what a server runs out of that does not clean up after its children.
+Shows   that a connection ends only when the last copy of its descriptor is closed,
+        and that a careless server runs out of descriptors, or of processes.
 Type    python3 webserver3d.py                  in one terminal,
         curl localhost:8888/hello               in another.
-Expect  curl prints "Hello, World!" and never ends: the child has closed its copy
+Expect  curl prints "Hello, World!" and never ends. The child has closed its copy
         and is gone, but the parent still holds one. Each connection costs the
-        parent one more descriptor, and leaves a zombie (<defunct> in ps -ef)
-        that even kill -9 does not remove. Both go when the server goes.
+        parent a descriptor and leaves a zombie, <defunct> in ps -ef, which even
+        kill -9 does not remove. Both go when the server goes.
 Try     ulimit -n 256                           before you start the server, then
-        python3 client3.py --max-clients=300    The server dies in accept: too
-        many open files. With ulimit -u 400, ulimit -n 500 and 500 clients it
-        dies in fork: no more processes (but not as root, who has no such limit).
-Next    webserver3e.py closes the connection again, and reaps its children.
+        python3 client3.py --max-clients=300    in another terminal. The server
+        dies in accept: too many open files.
+Try     ulimit -n 500; ulimit -u 400            in a new terminal, then the server,
+        python3 client3.py --max-clients=100 --max-conns=5      in another. The server
+        dies in fork: no more processes. (Not as root, who has no such limit.)
+Next    webserver3e.py closes its copy again, and reaps its children.
 """
 
 import argparse
 import errno
-import functools
 import os
 import socket
 import sys
+import time
 
 REQUEST_QUEUE_SIZE = 5
+DELAY = 0  # seconds
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\n"
@@ -40,46 +43,64 @@ def make_listen_socket(host, port):
         listen_socket.listen(REQUEST_QUEUE_SIZE)
     except (OSError, UnicodeError) as error:
         message = f"Cannot listen on {host} port {port}: {error}"
-        if getattr(error, "errno", None) == errno.EADDRINUSE:
+        if errno.EADDRINUSE in error.args:
             message += ". Is an earlier stage still running?"
         sys.exit(message)
     return listen_socket
 
 
-def serve_forever(listen_socket):
+def serve_forever(listen_socket, delay):
     client_connections = []
+    show(f"Parent PID: {os.getpid()}")
     while True:
         client_connection, client_address = listen_socket.accept()
         if os.fork() == 0:  # the child
             listen_socket.close()  # the child's copy
-            handle_request(client_connection)
+            handle_request(client_connection, delay)
             client_connection.close()
             os._exit(0)
-        client_connections.append(client_connection)  # the parent's copy: never closed
-        print(f"Connections kept open: {len(client_connections)}", flush=True)
+        client_connections.append(client_connection)  # never closed
+        show(f"Connections kept open: {len(client_connections)}")
 
 
-def handle_request(client_connection):
+def handle_request(client_connection, delay):
     try:
         request = client_connection.recv(64 * 1024)
         if request:
             client_connection.sendall(RESPONSE)
+            show(f"Child {os.getpid()} of {os.getppid()}: {request!r}")
+            if delay:
+                time.sleep(delay)
     except OSError:
         pass  # the client is gone
 
 
+def show(text, file=sys.stdout):
+    try:
+        return os.write(file.fileno(), f"{text}\n".encode())
+    except (OSError, AttributeError):  # nobody can read it, or it is closed and None
+        return 0  # serve the clients all the same
+
+
 def parse_options():
-    help_format = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=help_format)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", help="where to listen (default: %(default)s)"
     )
     parser.add_argument(
         "--port", type=int, default=8888, help="0: any free one (default: %(default)s)"
     )
+    parser.add_argument(
+        "--delay", type=float, default=DELAY, metavar="SECONDS",
+        help="how long to sleep after an answer (default: %(default)s)",
+    )
     options = parser.parse_args()
     if not 0 <= options.port <= 65535:
         parser.error("argument --port: must be from 0 to 65535")
+    if not 0 <= options.delay <= 86400:
+        parser.error("argument --delay: must be from 0 to 86400 seconds")
     if not hasattr(os, "fork"):
         sys.exit(f"{parser.prog} needs fork, which this system does not have")
     return options
@@ -88,8 +109,10 @@ def parse_options():
 def main():
     options = parse_options()
     listen_socket = make_listen_socket(options.host, options.port)
-    print(f"Serving HTTP on port {listen_socket.getsockname()[1]} ...", flush=True)
-    serve_forever(listen_socket)
+    port = listen_socket.getsockname()[1]
+    if not show(f"Serving HTTP on port {port} ..."):
+        show("Cannot print. Clients are served all the same.", sys.stderr)
+    serve_forever(listen_socket, options.delay)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,20 @@
-"""Stage 3e: the parent reaps its children. This kills it.
+"""Stage 3e: the parent reaps its children. The first one kills it.
 
-Shows   that a signal interrupts a system call. When a child ends, the kernel
-        sends SIGCHLD; the handler calls wait, and no zombie is left. But the
-        parent was in accept, and accept comes back with an error, EINTR.
+Shows   that a signal interrupts a system call. When a child ends, the kernel sends
+        SIGCHLD to the parent. Its handler calls wait, and no zombie is left. But
+        the parent was blocked in accept, which now fails with the error EINTR.
 Type    python3 webserver3e.py                  in one terminal,
         curl localhost:8888/hello               in another.
 Expect  curl prints "Hello, World!" and ends after 3 seconds. The server reports
-        the child that it reaped, and dies: InterruptedError, out of accept.
-Note    Python 3.5 and newer call accept again by themselves (PEP 475). To show
-        what the kernel does, accept() below calls the C library's, once.
-Next    webserver3f.py calls it again.
+        the child that it reaped, and dies of an InterruptedError in accept.
+Note    Since version 3.5 Python's own accept tries again by itself (PEP 475). To
+        show what the kernel does, accept below calls the C library's, once.
+Next    webserver3f.py tries again, too.
 """
 
 import argparse
 import ctypes
 import errno
-import functools
 import os
 import signal
 import socket
@@ -23,6 +22,7 @@ import sys
 import time
 
 REQUEST_QUEUE_SIZE = 5
+DELAY = 3  # seconds
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\n"
@@ -30,6 +30,7 @@ RESPONSE = (
     b"\r\n"
     b"Hello, World!\n"
 )
+LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def make_listen_socket(host, port):
@@ -40,7 +41,7 @@ def make_listen_socket(host, port):
         listen_socket.listen(REQUEST_QUEUE_SIZE)
     except (OSError, UnicodeError) as error:
         message = f"Cannot listen on {host} port {port}: {error}"
-        if getattr(error, "errno", None) == errno.EADDRINUSE:
+        if errno.EADDRINUSE in error.args:
             message += ". Is an earlier stage still running?"
         sys.exit(message)
     return listen_socket
@@ -48,6 +49,7 @@ def make_listen_socket(host, port):
 
 def serve_forever(listen_socket, delay):
     signal.signal(signal.SIGCHLD, grim_reaper)
+    show(f"Parent PID: {os.getpid()}")
     while True:
         client_connection = accept(listen_socket)
         if os.fork() == 0:  # the child
@@ -55,15 +57,14 @@ def serve_forever(listen_socket, delay):
             handle_request(client_connection, delay)
             client_connection.close()
             os._exit(0)
-        client_connection.close()  # the parent's copy
+        # The parent's copy. The connection stays open: the child has one, too.
+        client_connection.close()
 
 
 def accept(listen_socket):
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = libc.accept(listen_socket.fileno(), None, None)  # once, whatever comes
+    fd = LIBC.accept(listen_socket.fileno(), None, None)  # once, without a retry
     if fd == -1:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return socket.socket(fileno=fd)
 
 
@@ -71,21 +72,30 @@ def handle_request(client_connection, delay):
     try:
         request = client_connection.recv(64 * 1024)
         if request:
-            os.write(1, f"{request!r}\n".encode())
             client_connection.sendall(RESPONSE)
-            time.sleep(delay)
+            show(f"Child {os.getpid()} of {os.getppid()}: {request!r}")
+            if delay:
+                time.sleep(delay)
     except OSError:
         pass  # the client is gone
 
 
 def grim_reaper(signum, frame):
     pid, status = os.wait()
-    os.write(1, f"Child {pid} terminated with status {status}\n".encode())
+    show(f"Child {pid} terminated with status {status}")
+
+
+def show(text, file=sys.stdout):
+    try:
+        return os.write(file.fileno(), f"{text}\n".encode())
+    except (OSError, AttributeError):  # nobody can read it, or it is closed and None
+        return 0  # serve the clients all the same
 
 
 def parse_options():
-    help_format = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=help_format)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", help="where to listen (default: %(default)s)"
     )
@@ -93,10 +103,7 @@ def parse_options():
         "--port", type=int, default=8888, help="0: any free one (default: %(default)s)"
     )
     parser.add_argument(
-        "--delay",
-        type=float,
-        default=3,
-        metavar="SECONDS",
+        "--delay", type=float, default=DELAY, metavar="SECONDS",
         help="how long to sleep after an answer (default: %(default)s)",
     )
     options = parser.parse_args()
@@ -112,7 +119,9 @@ def parse_options():
 def main():
     options = parse_options()
     listen_socket = make_listen_socket(options.host, options.port)
-    print(f"Serving HTTP on port {listen_socket.getsockname()[1]} ...", flush=True)
+    port = listen_socket.getsockname()[1]
+    if not show(f"Serving HTTP on port {port} ..."):
+        show("Cannot print. Clients are served all the same.", sys.stderr)
     serve_forever(listen_socket, options.delay)
 
 

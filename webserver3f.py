@@ -1,25 +1,26 @@
 """Stage 3f: an interrupted accept is called again. Some zombies stay.
 
-Shows   that signals are not queued: children that end together may raise one
-        SIGCHLD between them, and one wait for it reaps one child.
+Shows   that signals are not queued. Children that end together may cause a single
+        SIGCHLD, and one wait reaps one child.
 Type    python3 webserver3f.py                  in one terminal,
         curl localhost:8888/hello               in another, a few times.
 Expect  Every curl is served and every child is reaped.
-Try     python3 client3.py --max-clients 128    and then ps -ef: many of the
-        children are still there, as <defunct>.
+Try     python3 client3.py --max-clients 128    and then ps -ef: many children are
+        still listed, as <defunct>.
 Next    webserver3g.py reaps them all.
 """
 
 import argparse
 import ctypes
 import errno
-import functools
 import os
 import signal
 import socket
 import sys
+import time
 
 REQUEST_QUEUE_SIZE = 1024
+DELAY = 0  # seconds
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\n"
@@ -27,6 +28,7 @@ RESPONSE = (
     b"\r\n"
     b"Hello, World!\n"
 )
+LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def make_listen_socket(host, port):
@@ -37,62 +39,79 @@ def make_listen_socket(host, port):
         listen_socket.listen(REQUEST_QUEUE_SIZE)
     except (OSError, UnicodeError) as error:
         message = f"Cannot listen on {host} port {port}: {error}"
-        if getattr(error, "errno", None) == errno.EADDRINUSE:
+        if errno.EADDRINUSE in error.args:
             message += ". Is an earlier stage still running?"
         sys.exit(message)
     return listen_socket
 
 
-def serve_forever(listen_socket):
+def serve_forever(listen_socket, delay):
     signal.signal(signal.SIGCHLD, grim_reaper)
+    show(f"Parent PID: {os.getpid()}")
     while True:
         try:
             client_connection = accept(listen_socket)
-        except InterruptedError:
-            continue  # a child ended: call accept again
+        except InterruptedError:  # a child has ended: call accept again
+            continue
         if os.fork() == 0:  # the child
             listen_socket.close()  # the child's copy
-            handle_request(client_connection)
+            handle_request(client_connection, delay)
             client_connection.close()
             os._exit(0)
-        client_connection.close()  # the parent's copy
+        # The parent's copy. The connection stays open: the child has one, too.
+        client_connection.close()
 
 
 def accept(listen_socket):
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = libc.accept(listen_socket.fileno(), None, None)  # once, whatever comes
+    fd = LIBC.accept(listen_socket.fileno(), None, None)  # once, without a retry
     if fd == -1:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return socket.socket(fileno=fd)
 
 
-def handle_request(client_connection):
+def handle_request(client_connection, delay):
     try:
         request = client_connection.recv(64 * 1024)
         if request:
-            os.write(1, f"{request!r}\n".encode())
             client_connection.sendall(RESPONSE)
+            show(f"Child {os.getpid()} of {os.getppid()}: {request!r}")
+            if delay:
+                time.sleep(delay)
     except OSError:
         pass  # the client is gone
 
 
 def grim_reaper(signum, frame):
-    os.wait()
+    pid, status = os.wait()
+    show(f"Child {pid} terminated with status {status}")
+
+
+def show(text, file=sys.stdout):
+    try:
+        return os.write(file.fileno(), f"{text}\n".encode())
+    except (OSError, AttributeError):  # nobody can read it, or it is closed and None
+        return 0  # serve the clients all the same
 
 
 def parse_options():
-    help_format = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=help_format)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", help="where to listen (default: %(default)s)"
     )
     parser.add_argument(
         "--port", type=int, default=8888, help="0: any free one (default: %(default)s)"
     )
+    parser.add_argument(
+        "--delay", type=float, default=DELAY, metavar="SECONDS",
+        help="how long to sleep after an answer (default: %(default)s)",
+    )
     options = parser.parse_args()
     if not 0 <= options.port <= 65535:
         parser.error("argument --port: must be from 0 to 65535")
+    if not 0 <= options.delay <= 86400:
+        parser.error("argument --delay: must be from 0 to 86400 seconds")
     if not hasattr(os, "fork"):
         sys.exit(f"{parser.prog} needs fork, which this system does not have")
     return options
@@ -101,8 +120,10 @@ def parse_options():
 def main():
     options = parse_options()
     listen_socket = make_listen_socket(options.host, options.port)
-    print(f"Serving HTTP on port {listen_socket.getsockname()[1]} ...", flush=True)
-    serve_forever(listen_socket)
+    port = listen_socket.getsockname()[1]
+    if not show(f"Serving HTTP on port {port} ..."):
+        show("Cannot print. Clients are served all the same.", sys.stderr)
+    serve_forever(listen_socket, options.delay)
 
 
 if __name__ == "__main__":

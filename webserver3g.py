@@ -1,21 +1,24 @@
 """Stage 3g: a concurrent server that cleans up after itself.
 
-Shows   that the handler has to ask again, without blocking, until no ended child
-        is left: one SIGCHLD may stand for many.
+Shows   that one SIGCHLD may stand for many children. The handler has to ask again,
+        without blocking, until no ended child is left.
 Type    python3 webserver3g.py                  in one terminal,
         curl localhost:8888/hello               in another,
         python3 client3.py --max-clients 128    as often as you like.
 Expect  Every client is served, and ps -ef shows no <defunct> child afterwards.
         The parent's descriptors and memory stay as they were.
 Note    This is Python's own accept again; 3f's loop is built into it (PEP 475).
-        When fork or accept fails for want of processes or descriptors, which
-        was the end of 3d, this server says so and goes on.
+        What killed 3d does not kill this server: when accept or fork fails, it
+        says so and goes on.
+Note    A small gap remains. Python runs the handler between two of its own steps. A
+        SIGCHLD that comes after the last step before accept blocks is handled only
+        when the next client comes, and until then the child stays a zombie.
+        webserver3h.py closes the gap.
 Next    webserver3h.py runs a real web application in this way.
 """
 
 import argparse
 import errno
-import functools
 import os
 import signal
 import socket
@@ -23,6 +26,7 @@ import sys
 import time
 
 REQUEST_QUEUE_SIZE = 1024
+DELAY = 0  # seconds
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\n"
@@ -40,41 +44,44 @@ def make_listen_socket(host, port):
         listen_socket.listen(REQUEST_QUEUE_SIZE)
     except (OSError, UnicodeError) as error:
         message = f"Cannot listen on {host} port {port}: {error}"
-        if getattr(error, "errno", None) == errno.EADDRINUSE:
+        if errno.EADDRINUSE in error.args:
             message += ". Is an earlier stage still running?"
         sys.exit(message)
     return listen_socket
 
 
-def serve_forever(listen_socket):
+def serve_forever(listen_socket, delay):
     signal.signal(signal.SIGCHLD, grim_reaper)
+    show(f"Parent PID: {os.getpid()}")
     while True:
         try:
             client_connection, client_address = listen_socket.accept()
-        except OSError as error:  # no descriptor: let some connections end
-            print(f"accept failed, trying again: {error}", file=sys.stderr)
+        except OSError as error:  # no descriptor is free: one may be, soon
+            show(f"accept failed, trying again: {error}", sys.stderr)
             time.sleep(1)
             continue
         try:
             pid = os.fork()
-        except OSError as error:  # no process: give up this client
-            print(f"fork failed, one client given up: {error}", file=sys.stderr)
-            client_connection.close()
-            continue
+        except OSError as error:  # no process is free: give up this client
+            show(f"fork failed, one client given up: {error}", sys.stderr)
+            pid = None
         if pid == 0:  # the child
             listen_socket.close()  # the child's copy
-            handle_request(client_connection)
+            handle_request(client_connection, delay)
             client_connection.close()
             os._exit(0)
-        client_connection.close()  # the parent's copy
+        # The parent's copy. The connection stays open: the child has one, too.
+        client_connection.close()
 
 
-def handle_request(client_connection):
+def handle_request(client_connection, delay):
     try:
         request = client_connection.recv(64 * 1024)
         if request:
-            os.write(1, f"{request!r}\n".encode())
             client_connection.sendall(RESPONSE)
+            show(f"Child {os.getpid()} of {os.getppid()}: {request!r}")
+            if delay:
+                time.sleep(delay)
     except OSError:
         pass  # the client is gone
 
@@ -87,20 +94,35 @@ def grim_reaper(signum, frame):
             return  # no child is left
         if pid == 0:
             return  # those that are left have not ended
+        show(f"Child {pid} terminated with status {status}")
+
+
+def show(text, file=sys.stdout):
+    try:
+        return os.write(file.fileno(), f"{text}\n".encode())
+    except (OSError, AttributeError):  # nobody can read it, or it is closed and None
+        return 0  # serve the clients all the same
 
 
 def parse_options():
-    help_format = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=help_format)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", help="where to listen (default: %(default)s)"
     )
     parser.add_argument(
         "--port", type=int, default=8888, help="0: any free one (default: %(default)s)"
     )
+    parser.add_argument(
+        "--delay", type=float, default=DELAY, metavar="SECONDS",
+        help="how long to sleep after an answer (default: %(default)s)",
+    )
     options = parser.parse_args()
     if not 0 <= options.port <= 65535:
         parser.error("argument --port: must be from 0 to 65535")
+    if not 0 <= options.delay <= 86400:
+        parser.error("argument --delay: must be from 0 to 86400 seconds")
     if not hasattr(os, "fork"):
         sys.exit(f"{parser.prog} needs fork, which this system does not have")
     return options
@@ -109,8 +131,10 @@ def parse_options():
 def main():
     options = parse_options()
     listen_socket = make_listen_socket(options.host, options.port)
-    print(f"Serving HTTP on port {listen_socket.getsockname()[1]} ...", flush=True)
-    serve_forever(listen_socket)
+    port = listen_socket.getsockname()[1]
+    if not show(f"Serving HTTP on port {port} ..."):
+        show("Cannot print. Clients are served all the same.", sys.stderr)
+    serve_forever(listen_socket, options.delay)
 
 
 if __name__ == "__main__":

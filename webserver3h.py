@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import email.utils
 import errno
-import functools
 import importlib
 import io
 import os
@@ -71,7 +70,7 @@ def make_listen_socket(host, port):
         listen_socket.listen(REQUEST_QUEUE_SIZE)
     except (OSError, UnicodeError) as error:
         message = f"Cannot listen on {host} port {port}: {error}"
-        if getattr(error, "errno", None) == errno.EADDRINUSE:
+        if errno.EADDRINUSE in error.args:
             message += ". Is an earlier stage still running?"
         sys.exit(message)
     return listen_socket
@@ -505,8 +504,9 @@ def find_application(name):
 
 
 def parse_options():
-    help_format = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=help_format)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "application", metavar="MODULE:CALLABLE", nargs="?", help="what to serve"
     )

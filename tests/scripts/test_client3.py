@@ -3,10 +3,12 @@
 import os
 import pty
 import re
+import signal
 import socket
 import sys
 
 import pytest
+from library import system
 from library.programs import Patience, Program, wait_until
 from library.servers import ROOT
 
@@ -186,3 +188,30 @@ def test_bad_options_get_argparses_error_and_status_2(start):
         assert client.wait() == 2
         assert client.output == ""
         assert option.partition("=")[0] in client.errors.splitlines()[-1]
+
+
+@pytest.mark.skipif(not system.LINUX, reason="/dev/full is Linux's own (full(4))")
+@pytest.mark.parametrize("output", [">/dev/full", ">&-", "<&- >&-"])
+def test_result_that_cannot_be_printed_is_no_traceback(start, listener, output):
+    command = [*CLIENT, "--host", "127.0.0.1", "--port", str(listener.port)]
+    client = start(Program, ["sh", "-c", f'exec "$@" {output}', "sh", *command])
+    listener.accept(1)[0].sendall(b"x")
+    if output == ">/dev/full":
+        assert client.wait() == 1
+        assert re.fullmatch("Cannot print the result: .*No space left.*\n", client.errors)
+    else:
+        assert client.wait() == 0
+        assert client.errors == ""
+
+
+def test_ignored_sigchld_does_no_harm(load, listener):
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a program inherits that
+    try:
+        client = load("--max-clients=2")
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    for connection in listener.accept(2):
+        connection.sendall(b"x")
+    assert client.wait() == 0
+    assert client.output.startswith("2 of 2 ")
+    assert client.errors == ""

@@ -51,6 +51,7 @@ VARIES = re.compile(
     (?P<any>…)
   | (?: (?<=PID:\ ) | (?<=Child\ ) | (?<=process\ ) | (?<=pid=) | (?<=returned\ ) )
     (?P<pid>[1-9]\d*)                       # as the servers and strace print it
+  | (?<=\ of\ ) (?P<parent>\d+) (?=:\ b')  # and whose child it is
   | (?P<row>\b\d+)(?=\ +(?:\d+\ +)?[DIRSTZ][+<lLNs]*\ )  # PID and PPID in a row of ps
   | (?<=^\() (?P<waited>\d+) (?=,\ \d+\)$)  # what os.wait() returns
   | (?P<tty>pts/\d+|ttys\d+)
@@ -63,7 +64,7 @@ VARIES = re.compile(
     re.VERBOSE,
 )
 FORMS = {"any": ".*", "curl": r"[\d.]+", "tty": r"pts/\d+|ttys\d+"}  # others: numbers
-SAME = {"pid": "pid", "row": "pid", "waited": "pid", "tty": "tty"}
+SAME = {"pid": "pid", "parent": "pid", "row": "pid", "waited": "pid", "tty": "tty"}
 PID_IN_COMMAND = re.compile(r"(kill (?:-\w+ )?|--pid )(\d+)")
 # The numbers of errors that the pages show are Linux's.
 ERRORS = {4: errno.EINTR, 10: errno.ECHILD, 11: errno.EAGAIN, 24: errno.EMFILE}
