@@ -81,6 +81,7 @@ SERVED = """
 ```console
 $ python3 webserver3d.py
 Serving HTTP on port 8888 ...
+Parent PID: 101
 ```
 **terminal 2**
 ```console
@@ -88,8 +89,9 @@ $ curl localhost:8888
 Hello, World!
 ```
 **terminal 1**
-```console
+```console any-order
 Connections kept open: 1
+Child 102 of 101: b'GET …
 ^C
 $
 ```
@@ -106,7 +108,8 @@ True
 EXCERPT = """
 ```python
 def grim_reaper(signum, frame):
-    os.wait()
+    pid, status = os.wait()
+    show(f"Child {pid} terminated with status {status}")
 ```
 ```diff
 --- webserver3d.py
@@ -115,14 +118,14 @@ def grim_reaper(signum, frame):
 """
 # What is replaced in a true page, by what, and in which line that is noticed.
 LIES = {
-    "another output": (SERVED, "open: 1", "open: 2", 14),
-    "an output too many": (SERVED, "open: 1", "open: 1\nConnections kept open: 2", 14),
-    "an output too few": (SERVED, "Connections kept open: 1\n", "", 14),
-    "another result": (SERVED, "True", "False", 23),
-    "a command that does not end": (SERVED, "Hello, World!\n", "Hello, World!\n$\n", 9),
-    "a command that does end": (SERVED, "curl localhost:8888\nHello, World!", "true", 9),
+    "another output": (SERVED, "open: 1", "open: 2", 15),
+    "an output too many": (SERVED, "open: 1", "open: 1\nConnections kept open: 2", 15),
+    "an output too few": (SERVED, "Connections kept open: 1\n", "", 15),
+    "another result": (SERVED, "True", "False", 25),
+    "a command that does not end": (SERVED, "Hello, World!\n", "Hello, World!\n$\n", 10),
+    "a command that does end": (SERVED, "curl localhost:8888\nHello, World!", "true", 10),
     "another excerpt": (EXCERPT, "os.wait()", "os.wait3()", 3),
-    "another difference": (EXCERPT, "+++ webserver3d.py", "+++ webserver3e.py", 7),
+    "another difference": (EXCERPT, "+++ webserver3d.py", "+++ webserver3e.py", 8),
 }
 
 
