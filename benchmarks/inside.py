@@ -111,7 +111,7 @@ def variants(folder):
     commands = {"3g": [python, *rest], ISOLATED[0]: [python, "-I", "-S", *rest]}
     for number, (name, _, changes) in enumerate(VARIANTS):
         copy = folder / f"variant{number}.py"
-        copy.write_text(changed(script("3g"), changes))
+        copy.write_text(changed(script("3g"), changes), encoding="utf-8")
         commands[name] = cost.stage("3g", script=copy)
     return commands
 

@@ -116,7 +116,7 @@ def grade(start, monkeypatch):
 
 def write(path, text):
     """Write a source without the indentation that it has here. Returns its path."""
-    path.write_text(textwrap.dedent(text))
+    path.write_text(textwrap.dedent(text), encoding="utf-8")
     return path
 
 

@@ -396,7 +396,7 @@ def grade(script, script_stage, stage, *options):
         server += " --delay {delay}"
     tests = ROOT / "tests" / f"test_webserver{stage}.py"
     command = [sys.executable, "-m", "pytest", tests, "--server", server, *options]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8")
     lines = done.stdout.splitlines()
     holds = [line[len("holds  ") :] for line in lines if line.startswith("holds  ")]
     fails = [line[len("FAILS  ") :] for line in lines if line.startswith("FAILS  ")]
@@ -435,11 +435,11 @@ def mutants(pool, folder):
     """Grade each mutant, and print the table. Returns whether all were caught."""
 
     def claims_broken(number, stage, old, new):
-        text = (ROOT / f"webserver{stage}.py").read_text()
+        text = (ROOT / f"webserver{stage}.py").read_text(encoding="utf-8")
         if old not in text:
             raise ValueError(f"there is no {old!r} in webserver{stage}.py")
         script = folder / f"mutant{number}.py"
-        script.write_text(text.replace(old, new))
+        script.write_text(text.replace(old, new), encoding="utf-8")
         return grade(script, stage, stage, "--patience=5")[1]
 
     graded = [

@@ -264,7 +264,8 @@ def test_demo_app_behind_the_validator(start):
 def test_application_is_found_in_the_current_folder_or_there_is_one_line(start, tmp_path):
     (tmp_path / "mine.py").write_text(
         "thing = 1\ndef app(environ, start_response):\n"
-        "    start_response('200 OK', [])\n    return [b'mine']\n"
+        "    start_response('200 OK', [])\n    return [b'mine']\n",
+        encoding="utf-8",
     )
     server = start(ApplicationServer, "mine:app", cwd=tmp_path)
     assert server.get("/")[2] == b"mine"

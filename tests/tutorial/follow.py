@@ -237,7 +237,7 @@ class Run:
 
         Returns the lines that it should have.
         """
-        lines = (ROOT / self.page).read_text().splitlines()
+        lines = (ROOT / self.page).read_text(encoding="utf-8").splitlines()
         changes = []
         try:
             for block in blocks("\n".join(lines)):
@@ -471,7 +471,7 @@ def main():
         if run.untrue:
             status = 1
             if not options.check:
-                (ROOT / page).write_text("\n".join(lines) + "\n")
+                (ROOT / page).write_text("\n".join(lines) + "\n", encoding="utf-8")
     guard.dismiss()
     return status
 

@@ -40,13 +40,14 @@ def test_page_has_no_block_that_nothing_checks(page):
     if page == "README.md":  # test_conventions.py and test_grading.py
         elsewhere |= {"sh", "python", "text"}
     checked = {"console", "pycon", "diff", "python"}
-    languages = {block.language for block in follow.blocks((ROOT / page).read_text())}
+    text = (ROOT / page).read_text(encoding="utf-8")
+    languages = {block.language for block in follow.blocks(text)}
     assert languages <= checked | elsewhere
 
 
 @pytest.mark.parametrize("page", follow.PAGES)
 def test_links_of_the_page_lead_somewhere(page):
-    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
+    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
     links = re.findall(r"\]\((?!https:)([^)#]*)(?:#([^)]*))?\)", text)
     assert links
     for file, heading in links:
@@ -57,18 +58,18 @@ def test_links_of_the_page_lead_somewhere(page):
 
 def headings(page):
     """The headings of a page, as links name them."""
-    lines = re.findall(r"^#+ (.*)", page.read_text(), flags=re.MULTILINE)
+    lines = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return [re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in lines]
 
 
 def test_contents_list_every_chapter_in_its_order():
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"^\d\. \[[^]]*\]\((.*?)\)", text, flags=re.MULTILINE) == CHAPTERS
 
 
 @pytest.mark.parametrize("page", [page for page in CHAPTERS if page != "docs/next.md"])
 def test_chapter_has_its_parts_in_order_and_a_picture(page):
-    text = (ROOT / page).read_text()
+    text = (ROOT / page).read_text(encoding="utf-8")
     parts = [part for part in re.findall(r"^## (.*)", text, flags=re.MULTILINE)]
     stage = re.search(r"3\w", page)[0]
     changes = [] if stage in ("3g", "3h") else [f"What changes in 3{chr(ord(stage[1]) + 1)}"]
@@ -137,7 +138,7 @@ def told(tmp_path_factory):
     try:
         for name, text in pages.items():
             page = tmp_path_factory.mktemp("page") / "3f.md"
-            page.write_text(text)
+            page.write_text(text, encoding="utf-8")
             started[name] = Program([*CHECK, "--patience", "5", page])
         for program in started.values():
             program.wait(100)
