@@ -39,7 +39,7 @@ MUTANTS = [
         "never closes",
         "        client_connection.close()\n",
         "",
-        "curl prints the answer and ends.",
+        "A client gets the answer, and the connection ends.",
     ),
     (
         "3a",
@@ -87,7 +87,7 @@ MUTANTS = [
         "half the delay",
         "time.sleep(delay)",
         "time.sleep(delay / 2)",
-        "curl prints the answer and ends after the delay.",
+        "A client gets the answer, and the connection ends after the delay.",
     ),
     (
         "3b",
@@ -181,7 +181,7 @@ MUTANTS = [
         "the parent closes",
         "client_connections.append(client_connection)",
         "client_connections.append(client_connection.close())",
-        "curl prints the answer and never ends.",
+        "A client gets the answer, and the connection never ends.",
     ),
     (
         "3d",
@@ -268,7 +268,12 @@ MUTANTS = [
         "            sys.exit(0)\n",
         "The end of a child interrupts accept, and that kills the server.",
     ),
-    ("3e", "no delay", *NO_DELAY, "curl prints the answer and ends after the delay."),
+    (
+        "3e",
+        "no delay",
+        *NO_DELAY,
+        "A client gets the answer, and the connection ends after the delay.",
+    ),
     (
         "3e",
         "the child keeps the listening socket",

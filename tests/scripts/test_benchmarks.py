@@ -6,7 +6,7 @@ import re
 import sys
 
 import pytest
-from library.servers import ROOT
+from library.servers import ROOT, needs
 
 sys.path.append(str(ROOT / "benchmarks"))
 import cost  # noqa: E402 (where it lies was said just now)
@@ -72,10 +72,9 @@ def test_variants_of_3g_can_be_made_and_serve(start, tmp_path):
         assert answer.endswith(b"\r\n\r\nHello, World!\n")
 
 
+@needs("cc")
 def test_loop_in_c_gives_the_same_answer(start, tmp_path):
     commands = cost.commands(tmp_path)
-    if "c" not in commands:
-        pytest.skip("there is no C compiler")
     ours = start(cost.Contestant, commands["3g"]).ask().wait_for_end()
     assert start(cost.Contestant, commands["c"]).ask().wait_for_end() == ours
 
