@@ -16,7 +16,7 @@ How a page is read:
   Of a page that needs curl or ps, nothing is run where that is missing.
 - What differs between runs is matched as such: process IDs and terminals (but the same
   one wherever the page has the same one), ports that the kernel chose, milliseconds,
-  versions of curl, priorities in ps, paths, line numbers in Python's own library.
+  versions of curl, priorities in ps, the descriptors of accept, paths, line numbers in Python's own library.
 - A diff block is the difference of two stages, below their help texts. A python block
   is an excerpt of the page's stage: one or more whole functions.
 """
@@ -59,6 +59,8 @@ VARIES = re.compile(
   | (?P<tty>pts/\d+|ttys\d+)
   | (?: (?<='127\.0\.0\.1',\ ) | (?<=127\.0\.0\.1:) ) (?!8888\b)(?P<port>\d+)
   | (?<=curl/)(?P<curl>[\d.]+)
+  | (?<=^accept\()(?P<listening>\d+)  # libffi, which ctypes needs, may keep one open
+  | (?<=^accept\(\d,\ NULL,\ NULL\)\ =\ )(?P<accepted>\d+)
   | (?P<time>\d+)(?=\ ms$)
   | (?<=\[Errno\ )(?P<errno>\d+)
   | (?<=File\ ")…/(?P<file>[^"]+",\ line\ \d+)
