@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from library.programs import Program
-from library.servers import ROOT
+from library.servers import ROOT, needs
 from tutorial import follow
 
 CHECK = [sys.executable, ROOT / "tests/tutorial/follow.py", "--check", "--port", "0"]
@@ -166,6 +166,7 @@ def told(tmp_path_factory):
             program.kill()
 
 
+@needs("curl")
 @pytest.mark.parametrize("lie", LIES)
 def test_of_a_page_that_is_not_true_it_is_said_where(told, lie):
     assert told["SERVED"] == told["EXCERPT"] == ""
