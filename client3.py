@@ -86,7 +86,7 @@ def run_clients(options):
 
     os.close(report_write)
     try:
-        with open(report_read) as reports:  # ends when every child has closed its copy
+        with open(report_read, encoding="utf-8") as reports:  # ends when every child has closed its copy
             for line in reports:
                 outcomes[line.rstrip("\n")] += 1
                 if on_terminal():

@@ -45,16 +45,15 @@ if os.fork() == 0:
 os.wait()
 """
 
-LOOP = "    serve_forever(listen_socket)\n\n\nif"
+LOOP = "    serve_forever(listen_socket, options.delay)\n\n\nif"
 OPTIONS = """def parse_options():
     class Options:
-        host, port = "127.0.0.1", int(sys.argv[2])
+        host, port, delay = "127.0.0.1", int(sys.argv[2]), 0
 
     return Options"""
 IMPORT_GC = ("import errno\n", "import errno\nimport gc\n")
 NO_ARGPARSE = [
     ("import argparse\n", ""),
-    ("import functools\n", ""),
     (pieces("3g")["parse_options"], OPTIONS),
 ]
 NO_HANDLER = [("SIGCHLD, grim_reaper)", "SIGCHLD, signal.SIG_IGN)")]
@@ -69,7 +68,7 @@ VARIANTS = [
     (
         "the request is not shown",
         "what the client sent",
-        [('os.write(1, f"{request!r}\\n".encode())', "pass")],
+        [('show(f"Child {os.getpid()} of {os.getppid()}: {request!r}")', "pass")],
     ),
     (
         "the child closes nothing before it ends",
@@ -111,7 +110,7 @@ def variants(folder):
     commands = {"3g": [python, *rest], ISOLATED[0]: [python, "-I", "-S", *rest]}
     for number, (name, _, changes) in enumerate(VARIANTS):
         copy = folder / f"variant{number}.py"
-        copy.write_text(changed(script("3g"), changes))
+        copy.write_text(changed(script("3g"), changes), encoding="utf-8")
         commands[name] = cost.stage("3g", script=copy)
     return commands
 

@@ -362,7 +362,8 @@ def report(results):
 def publish(results):
     """Put the README's section in its place. Raises ValueError if it has none."""
     page = ROOT / "README.md"
-    before, heading, rest = page.read_text().partition(HEADING)
+    before, heading, rest = page.read_text(encoding="utf-8").partition(HEADING)
     if not heading:
         raise ValueError(f"README.md has no {HEADING}")
-    page.write_text(before + section(results) + "## " + rest.partition("\n## ")[2])
+    after = rest.partition("\n## ")[2]
+    page.write_text(f"{before}{section(results)}## {after}", encoding="utf-8")

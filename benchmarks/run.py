@@ -42,7 +42,7 @@ def machine():
     """What was measured on, in a few words."""
     processor = platform.processor() or platform.machine()
     if sys.platform == "linux":
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = [line for line in file if line.startswith("model name")]
         processor = names[0].partition(":")[2].strip() if names else processor
     elif sys.platform == "darwin":
@@ -81,8 +81,8 @@ def part(name, steps, function, *arguments):
 
 def write(results, folder):
     """The results, the tables and the charts."""
-    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (folder / "report.md").write_text(report.report(results))
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (folder / "report.md").write_text(report.report(results), encoding="utf-8")
     charts.draw(results, folder)
 
 
@@ -114,7 +114,7 @@ def main():
     if options.rewrite:
         if not (folder / "results.json").exists():
             sys.exit(f"There is no {folder.relative_to(ROOT) / 'results.json'} yet.")
-        results = json.loads((folder / "results.json").read_text())
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     elif shutil.which("ab") is None:
         sys.exit("There is no ab. On Debian it is in the package apache2-utils.")
     else:

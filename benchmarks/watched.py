@@ -58,7 +58,7 @@ def main():
         os.fork, os.waitpid, os._exit = clocked_fork, clocked_waitpid, clocked_exit
     else:
         signal.signal(signal.SIGUSR1, say_usage)
-    with open(sys.argv[0]) as file:
+    with open(sys.argv[0], encoding="utf-8") as file:
         code = compile(file.read(), sys.argv[0], "exec")
     exec(code, {"__name__": "__main__"})
 

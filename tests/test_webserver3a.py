@@ -1,17 +1,17 @@
 """Stage 3a: an iterative server serves one client at a time."""
 
+from library.clients import body_of
 from library.programs import saw
 from library.servers import wait_until_printed
 
 
-def test_curl_prints_the_answer_and_ends(serve):
-    """curl prints the answer and ends.
+def test_client_gets_the_answer_and_the_end(serve):
+    """A client gets the answer, and the connection ends.
 
     Hint: Send the answer to the client's connection, and then close the connection.
     """
-    curl = serve().curl("/hello")
-    assert curl.wait() == 0, saw(f"curl ends with an error: {curl.errors}", "it ends well")
-    assert curl.output != "", saw("curl prints nothing", "it prints the answer")
+    answer = serve().ask("/hello").wait_for_end()
+    assert body_of(answer) != b"", saw("the answer is empty", "a greeting")
 
 
 def test_any_path_gets_the_same_answer(serve):

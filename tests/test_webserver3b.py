@@ -2,6 +2,7 @@
 
 import time
 
+from library.clients import body_of
 from library.programs import saw
 from library.servers import LONG, wait_until_printed
 
@@ -29,17 +30,15 @@ def test_first_client_ends_after_the_delay(serve):
     assert_took(start, server.delay)
 
 
-def test_curl_prints_the_answer_and_ends_after_the_delay(serve):
-    """curl prints the answer and ends after the delay.
+def test_client_gets_the_answer_and_the_end_after_the_delay(serve):
+    """A client gets the answer, and the connection ends after the delay.
 
-    Hint: curl ends when the connection ends, which is when the server closes it.
+    Hint: The connection ends when the server closes it: after its sleep.
     """
     server = serve(delay=0.2)
     start = time.monotonic()
-    curl = server.curl()
-    status = curl.wait(server.allowance())
-    assert status == 0, saw(f"curl ends with an error: {curl.errors}", "it ends well")
-    assert curl.output != "", saw("curl prints nothing", "it prints the answer")
+    answer = server.ask().wait_for_end()
+    assert body_of(answer) != b"", saw("the answer is empty", "a greeting")
     assert_took(start, server.delay)
 
 

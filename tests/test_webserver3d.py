@@ -6,22 +6,24 @@ import re
 import resource
 import signal
 
+from library.clients import body_of
 from library.programs import saw, wait_until
 from library.servers import assert_died_of
 
 
-def test_curl_prints_the_answer_and_never_ends(serve):
-    """curl prints the answer and never ends.
+def test_client_gets_the_answer_and_never_the_end(serve):
+    """A client gets the answer, and the connection never ends.
 
     Hint: The child answers, closes its copy of the connection and ends; the parent must
     keep its own copy, in a list, where nothing closes it.
     """
     server = serve()
-    curl = server.curl()
-    wait_until(lambda: curl.output != "", "curl prints the answer")
+    client = server.ask()
+    client.wait_for_answer()
     server.wait_until_zombies(1)  # the child has closed its copy and is gone
     server.wait_until_blocked()
-    assert curl.running, saw("curl ends", "it waits for the end of the connection")
+    assert not client.ended, saw("it ends while the server runs", "it stays open")
+    assert body_of(client.received) != b"", saw("the answer is empty", "a greeting")
 
 
 def test_connection_ends_when_the_server_ends(serve):

@@ -4,22 +4,21 @@ import errno
 import time
 
 import pytest
+from library.clients import body_of
 from library.programs import saw
 from library.servers import assert_died_of, wait_until_printed
 
 
-def test_curl_prints_the_answer_and_ends_after_the_delay(serve):
-    """curl prints the answer and ends after the delay.
+def test_client_gets_the_answer_and_the_end_after_the_delay(serve):
+    """A client gets the answer, and the connection ends after the delay.
 
     Hint: The child sleeps after its answer; the connection ends when the child does.
     """
     server = serve(delay=0.2)
     start = time.monotonic()
-    curl = server.curl()
-    status = curl.wait(server.allowance())
+    answer = server.ask().wait_for_end()
     took = time.monotonic() - start
-    assert status == 0, saw(f"curl ends with an error: {curl.errors}", "it ends well")
-    assert curl.output != "", saw("curl prints nothing", "it prints the answer")
+    assert body_of(answer) != b"", saw("the answer is empty", "a greeting")
     assert took >= server.delay, saw(f"it takes {took:.2f} s", f"{server.delay} s or more")
 
 

@@ -4,14 +4,13 @@ Not part of the plain test command, for its time: .venv/bin/pytest tests/grading
 """
 
 import re
-import shutil
 import socket
 import sys
 import textwrap
 
 import pytest
 from library.programs import Program
-from library.servers import ROOT, free_port
+from library.servers import ROOT, free_port, needs
 
 # A server as rough as there are: for all addresses, a head that ends its lines with LF
 # and says little, a short read, and output that is not flushed.
@@ -116,7 +115,7 @@ def grade(start, monkeypatch):
 
 def write(path, text):
     """Write a source without the indentation that it has here. Returns its path."""
-    path.write_text(textwrap.dedent(text))
+    path.write_text(textwrap.dedent(text), encoding="utf-8")
     return path
 
 
@@ -138,7 +137,7 @@ def test_rough_server_that_outlives_the_interruption_fails_for_that(grade, tmp_p
     ]
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+@needs("cc")
 def test_server_in_c_holds(grade, start, tmp_path):
     source = write(tmp_path / "server.c", THREE_D_IN_C)
     compiled = start(Program, ["cc", "-w", "-o", tmp_path / "server", source])

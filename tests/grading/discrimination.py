@@ -17,7 +17,7 @@ import sys
 import tempfile
 
 sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1]))  # tests/
-from library.servers import ROOT, SLEEPING_STAGES, STAGES
+from library.servers import ROOT, ARTICLES_DELAY, STAGES
 
 NO_DELAY = ("time.sleep(delay)", "pass")
 ANSWER_AND_SLEEP = """client_connection.sendall(RESPONSE)
@@ -39,7 +39,7 @@ MUTANTS = [
         "never closes",
         "        client_connection.close()\n",
         "",
-        "curl prints the answer and ends.",
+        "A client gets the answer, and the connection ends.",
     ),
     (
         "3a",
@@ -87,7 +87,7 @@ MUTANTS = [
         "half the delay",
         "time.sleep(delay)",
         "time.sleep(delay / 2)",
-        "curl prints the answer and ends after the delay.",
+        "A client gets the answer, and the connection ends after the delay.",
     ),
     (
         "3b",
@@ -181,7 +181,7 @@ MUTANTS = [
         "the parent closes",
         "client_connections.append(client_connection)",
         "client_connections.append(client_connection.close())",
-        "curl prints the answer and never ends.",
+        "A client gets the answer, and the connection never ends.",
     ),
     (
         "3d",
@@ -268,7 +268,12 @@ MUTANTS = [
         "            sys.exit(0)\n",
         "The end of a child interrupts accept, and that kills the server.",
     ),
-    ("3e", "no delay", *NO_DELAY, "curl prints the answer and ends after the delay."),
+    (
+        "3e",
+        "no delay",
+        *NO_DELAY,
+        "A client gets the answer, and the connection ends after the delay.",
+    ),
     (
         "3e",
         "the child keeps the listening socket",
@@ -392,11 +397,11 @@ def grade(script, script_stage, stage, *options):
     Raises RuntimeError if that says of no claim whether it holds.
     """
     server = f"{shlex.quote(sys.executable)} {shlex.quote(str(script))} --port {{port}}"
-    if script_stage in SLEEPING_STAGES and stage in SLEEPING_STAGES:
+    if script_stage in ARTICLES_DELAY and stage in ARTICLES_DELAY:
         server += " --delay {delay}"
     tests = ROOT / "tests" / f"test_webserver{stage}.py"
     command = [sys.executable, "-m", "pytest", tests, "--server", server, *options]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8")
     lines = done.stdout.splitlines()
     holds = [line[len("holds  ") :] for line in lines if line.startswith("holds  ")]
     fails = [line[len("FAILS  ") :] for line in lines if line.startswith("FAILS  ")]
@@ -435,11 +440,11 @@ def mutants(pool, folder):
     """Grade each mutant, and print the table. Returns whether all were caught."""
 
     def claims_broken(number, stage, old, new):
-        text = (ROOT / f"webserver{stage}.py").read_text()
+        text = (ROOT / f"webserver{stage}.py").read_text(encoding="utf-8")
         if old not in text:
             raise ValueError(f"there is no {old!r} in webserver{stage}.py")
         script = folder / f"mutant{number}.py"
-        script.write_text(text.replace(old, new))
+        script.write_text(text.replace(old, new), encoding="utf-8")
         return grade(script, stage, stage, "--patience=5")[1]
 
     graded = [

@@ -21,7 +21,8 @@ def readmes_example():
 
     The server's file need not be there: Python takes its text as well.
     """
-    section = (ROOT / "README.md").read_text().partition("## Grade a server of your own")[2]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("## Grade a server of your own")[2]
     source = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
     typed, printed = re.findall(r"```text\n(.*?)```", section, re.DOTALL)
     pytest, tests, option, server = shlex.split(typed)

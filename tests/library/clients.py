@@ -1,5 +1,6 @@
 """A client's connection to a server, looked at without waiting for it."""
 
+import re
 import socket
 import struct
 
@@ -87,6 +88,18 @@ class Connection:
         """Break the connection off, with a RST (socket(7), SO_LINGER of 0 seconds)."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
+
+
+def body_of(answer):
+    """The body of an answer of HTTP, as curl would print it (RFC 9112, section 2).
+
+    Raises AssertionError if the answer has no status line or no end of its head.
+    """
+    head, end, body = answer.replace(b"\r\n", b"\n").partition(b"\n\n")
+    assert end and re.match(rb"HTTP/1\.[01] \d{3}[ \n]", head + b"\n"), saw(
+        f"the answer is {answer!r}", "HTTP/1.1, a status, and an empty line before the body"
+    )
+    return body
 
 
 class Attempt:

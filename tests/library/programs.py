@@ -244,7 +244,7 @@ class Guard:
 
     def _watch(self, read):
         groups = set()
-        with open(read) as lines:
+        with open(read, encoding="utf-8") as lines:
             for line in lines:
                 event, group = line.split()
                 (groups.add if event == "started" else groups.discard)(int(group))

@@ -24,8 +24,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 STAGES = ["3a", "3b", "3c", "3d", "3e", "3f", "3g"]
 # The seconds that a server sleeps after an answer, of the stages that take --delay
 ARTICLES_DELAY = {"3b": 60, "3c": 60, "3d": 0, "3e": 3, "3f": 0, "3g": 0}
-LINUX_ONLY = pytest.mark.skipif(not system.LINUX, reason="looks at what is Linux's own")
+LINUX_ONLY = pytest.mark.skipif(not system.LINUX, reason="this is not Linux")
 LONG = 600  # a delay in seconds that no test sees the end of
+
+
+def needs(program):
+    """Marks a test that is left out where the system has no such program."""
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"there is no {program}")
 
 
 class Server(Program):
@@ -90,11 +95,6 @@ class Server(Program):
         connection = self.connect()
         connection.ask(path)
         return connection
-
-    def curl(self, path="/hello"):
-        """curl, started and asking for a path. Nothing of its output is held back (-N)."""
-        url = f"http://127.0.0.1:{self.port}{path}"
-        return self.run("curl", "-q", "--silent", "--show-error", "-N", url)
 
     def load(self, *options):
         """client3.py, started."""
@@ -404,9 +404,11 @@ def user_with_few_processes(count):
     The limit (RLIMIT_NPROC, getrlimit(2)) counts all that the user runs, and does not
     hold for root. So root starts the server as a user whom nobody else is, who may
     read all files, because the interpreter may lie where only root can read
-    (setpriv(1), capabilities(7)).
+    (setpriv(1), capabilities(7)). Without setpriv the test is left out.
     """
     if os.getuid() == 0 and system.LINUX:
+        if shutil.which("setpriv") is None:
+            pytest.skip("there is no setpriv")
         user = str(20000 + os.getpid() % 40000)
         may = "-all,+dac_override"
         wrapper = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]

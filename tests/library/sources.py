@@ -8,7 +8,7 @@ from library.servers import ROOT
 
 def script(stage):
     """The whole text of a stage's script."""
-    return (ROOT / f"webserver{stage}.py").read_text()
+    return (ROOT / f"webserver{stage}.py").read_text(encoding="utf-8")
 
 
 def pieces(stage):

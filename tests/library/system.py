@@ -77,7 +77,7 @@ def memory(pid):
     """The resident memory of a process, in KiB."""
     if not LINUX:
         return int(run("ps", "-o", "rss=", "-p", str(pid)))
-    with open(f"/proc/{pid}/status") as file:
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
         return int(next(line for line in file if line.startswith("VmRSS")).split()[1])
 
 
@@ -97,7 +97,7 @@ def listening(port):
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         if not os.path.exists(table):
             continue  # a system without IPv6
-        with open(table) as file:
+        with open(table, encoding="utf-8") as file:
             rows = [row.split() for row in file.readlines()[1:]]
         for row in rows:
             listens = row[3] == "0A"
@@ -144,4 +144,4 @@ def tasks_of_user(uid):
 
 def run(*command):
     """The output of a command; that of lsof and ps also when they find nothing."""
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8").stdout

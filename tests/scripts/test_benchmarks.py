@@ -6,7 +6,7 @@ import re
 import sys
 
 import pytest
-from library.servers import ROOT
+from library.servers import ROOT, needs
 
 sys.path.append(str(ROOT / "benchmarks"))
 import cost  # noqa: E402 (where it lies was said just now)
@@ -16,17 +16,17 @@ import leaks  # noqa: E402
 import report  # noqa: E402
 
 FOLDER = ROOT / "benchmarks/results"
-RESULTS = json.loads((FOLDER / "results.json").read_text())
+RESULTS = json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))
 
 
 def test_readme_and_report_say_what_was_measured():
-    assert report.section(RESULTS) in (ROOT / "README.md").read_text()
-    assert report.report(RESULTS) == (FOLDER / "report.md").read_text()
+    assert report.section(RESULTS) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert report.report(RESULTS) == (FOLDER / "report.md").read_text(encoding="utf-8")
 
 
 def test_charts_are_of_what_was_measured():
     for name in ("cost", "leaks", "latency"):
-        assert report.digest(RESULTS) in (FOLDER / f"{name}.svg").read_text()
+        assert report.digest(RESULTS) in (FOLDER / f"{name}.svg").read_text(encoding="utf-8")
 
 
 def test_all_that_has_to_hold_held():
@@ -48,7 +48,7 @@ def test_what_does_not_hold_is_told():
 
 
 def test_its_packages_are_a_dependency_group():
-    project = (ROOT / "pyproject.toml").read_text()
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     group = re.search(r"^benchmarks = \[(.*)\]", project, re.MULTILINE)
     packages = re.findall(r', "(\w+)"', group[1])
     assert f"install --quiet {' '.join(packages)} " in report.COMMAND
@@ -72,10 +72,9 @@ def test_variants_of_3g_can_be_made_and_serve(start, tmp_path):
         assert answer.endswith(b"\r\n\r\nHello, World!\n")
 
 
+@needs("cc")
 def test_loop_in_c_gives_the_same_answer(start, tmp_path):
     commands = cost.commands(tmp_path)
-    if "c" not in commands:
-        pytest.skip("there is no C compiler")
     ours = start(cost.Contestant, commands["3g"]).ask().wait_for_end()
     assert start(cost.Contestant, commands["c"]).ask().wait_for_end() == ours
 

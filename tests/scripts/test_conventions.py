@@ -502,8 +502,9 @@ def assert_ctrl_c_ends(server):
 
 @pytest.mark.parametrize("gate", [".ci/run", ".github/workflows/tests.yml"])
 def test_gate_runs_the_readmes_test_command(gate):
-    command, = re.findall(r"python3 -m venv .*pytest$", (ROOT / gate).read_text(), re.MULTILINE)
-    assert f"\n{command}\n" in (ROOT / "README.md").read_text()
+    text = (ROOT / gate).read_text(encoding="utf-8")
+    command, = re.findall(r"python3 -m venv .*pytest$", text, re.MULTILINE)
+    assert f"\n{command}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 # What a stage changes of the one before: at most so many lines, added and removed, and

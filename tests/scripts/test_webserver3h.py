@@ -10,7 +10,8 @@ import sys
 
 import pytest
 from library.programs import Program, saw, wait_until
-from library.servers import LINUX_ONLY, ROOT, OwnServer, user_with_few_processes
+from library.servers import LINUX_ONLY, ROOT, OwnServer
+from library.servers import needs, user_with_few_processes
 
 TESTS = ROOT / "tests/scripts"
 GET = "GET {} HTTP/1.1\r\nHost: here\r\n\r\n"
@@ -264,7 +265,8 @@ def test_demo_app_behind_the_validator(start):
 def test_application_is_found_in_the_current_folder_or_there_is_one_line(start, tmp_path):
     (tmp_path / "mine.py").write_text(
         "thing = 1\ndef app(environ, start_response):\n"
-        "    start_response('200 OK', [])\n    return [b'mine']\n"
+        "    start_response('200 OK', [])\n    return [b'mine']\n",
+        encoding="utf-8",
     )
     server = start(ApplicationServer, "mine:app", cwd=tmp_path)
     assert server.get("/")[2] == b"mine"
@@ -473,6 +475,7 @@ def test_body_that_ends_early_is_a_400(server):
 # curl
 
 
+@needs("curl")
 def test_curl_uploads_50_mb_after_100_continue(server, tmp_path):
     data = bytes(range(256)) * (50 * MIB // 256)
     (tmp_path / "file").write_bytes(data)
@@ -497,12 +500,14 @@ def test_no_100_continue_comes_amid_the_answer(server):
     assert taken_apart(client.wait_for_end())[2] == b"first, 4"
 
 
+@needs("curl")
 def test_curl_gets_the_answer_to_an_upload_that_nobody_reads(server, tmp_path):
     (tmp_path / "file").write_bytes(bytes(20 * MIB))
     upload = ["-H", "Expect:", "--data-binary", f"@{tmp_path / 'file'}"]
     assert server.run_curl("/nothing", *upload, "-w", "%{http_code}") == ("200", 0)
 
 
+@needs("curl")
 def test_curl_downloads_50_mb_also_slowly(server):
     size = ["-o", "/dev/null", "-w", "%{size_download}"]
     for path in ("/large?50", "/one-large?50"):
@@ -511,6 +516,7 @@ def test_curl_downloads_50_mb_also_slowly(server):
     assert server.run_curl("/one-large?4", *size, *slowly) == (str(4 * MIB), 0)
 
 
+@needs("curl")
 def test_curls_head(server):
     output, status = server.run_curl("/digest", "--head")
     assert (status, output.splitlines()[0]) == (0, "HTTP/1.1 200 OK")
@@ -618,6 +624,7 @@ def refused(server):
     return False
 
 
+@needs("curl")
 def test_requests_that_do_not_finish_are_ended_and_their_clients_see_it(start, tmp_path):
     server = start(ApplicationServer, "applications:app", "--timeout", "0.5")
     url = f"http://127.0.0.1:{server.port}/large?1000"

@@ -13,9 +13,10 @@ How a page is read:
 - "…" stands for whatever comes: in a line for text, alone in a line for lines.
 - A block marked any-order may show its lines in any. One marked linux, or with a
   command that this system does not have, is not run, nor is the rest of its section.
+  Of a page that needs curl or ps, nothing is run where that is missing.
 - What differs between runs is matched as such: process IDs and terminals (but the same
   one wherever the page has the same one), ports that the kernel chose, milliseconds,
-  versions of curl, paths, line numbers in Python's own library.
+  versions of curl, priorities in ps, the descriptors of accept, paths, line numbers in Python's own library.
 - A diff block is the difference of two stages, below their help texts. A python block
   is an excerpt of the page's stage: one or more whole functions.
 """
@@ -44,6 +45,7 @@ ARTICLES_PORT = 8888
 POLLED = "ps "  # what one types again: init(1) may take a moment to reap an orphan
 AT_REST = system.BLOCKED + system.ZOMBIE + "T"
 OPTIONAL = ("prlimit", "ss", "strace")  # what not every system has
+NEEDED = ("curl", "ps")  # what a page cannot do without
 PROMPTS = {"console": ("$", ">"), "pycon": (">>>", "...")}
 
 VARIES = re.compile(
@@ -53,17 +55,20 @@ VARIES = re.compile(
     (?P<pid>[1-9]\d*)                       # as the servers and strace print it
   | (?<=\ of\ ) (?P<parent>\d+) (?=:\ b')  # and whose child it is
   | (?P<row>\b\d+)(?=\ +(?:\d+\ +)?[DIRSTZ][+<lLNs]*\ )  # PID and PPID in a row of ps
+  | (?<=\d\ )(?P<state>[DIRSTZ][+<lLNs]*)(?=\ )  # the column STAT of ps(1)
   | (?<=^\() (?P<waited>\d+) (?=,\ \d+\)$)  # what os.wait() returns
   | (?P<tty>pts/\d+|ttys\d+)
   | (?: (?<='127\.0\.0\.1',\ ) | (?<=127\.0\.0\.1:) ) (?!8888\b)(?P<port>\d+)
   | (?<=curl/)(?P<curl>[\d.]+)
+  | (?<=^accept\()(?P<listening>\d+)  # libffi, which ctypes needs, may keep one open
+  | (?<=^accept\(\d,\ NULL,\ NULL\)\ =\ )(?P<accepted>\d+)
   | (?P<time>\d+)(?=\ ms$)
   | (?<=\[Errno\ )(?P<errno>\d+)
   | (?<=File\ ")…/(?P<file>[^"]+",\ line\ \d+)
     """,
     re.VERBOSE,
 )
-FORMS = {"any": ".*", "curl": r"[\d.]+", "tty": r"pts/\d+|ttys\d+"}  # others: numbers
+FORMS = {"any": ".*", "curl": r"[\w.-]+", "tty": r"pts/\d+|ttys\d+"}  # others: numbers
 SAME = {"pid": "pid", "parent": "pid", "row": "pid", "waited": "pid", "tty": "tty"}
 PID_IN_COMMAND = re.compile(r"(kill (?:-\w+ )?|--pid )(\d+)")
 # The numbers of errors that the pages show are Linux's.
@@ -198,7 +203,12 @@ def pattern_of(said):
         kind = found.lastgroup
         varying.append((kind, found[kind]))
         pattern += re.escape(said[end : found.start()])
-        form = place(found[kind]) if kind == "file" else FORMS.get(kind, r"\d+")
+        if kind == "file":
+            form = place(found[kind])
+        elif kind == "state":
+            form = state(found[kind])
+        else:
+            form = FORMS.get(kind, r"\d+")
         pattern += f"({form})"
         end = found.end()
     return re.compile(pattern + re.escape(said[end:])), varying
@@ -210,6 +220,11 @@ def place(said):
     if (ROOT / file).exists():
         return f".*/{re.escape(said)}"
     return rf'.*/{re.escape(file)}", line \d+'
+
+
+def state(said):
+    """A regular expression for what ps says of a process: also at another nice(2)."""
+    return f"{said[0]}[<N]?{re.escape(said[1:])}"
 
 
 def squeezed(line):
@@ -232,16 +247,19 @@ class Run:
         self.terminals = {}
         self.untrue = []
         self.left_out = {}
+        self.whole_page = None  # why nothing of it is run
 
     def follow(self, go_on):
         """Run all its blocks, or all up to the first that is not true.
 
         Returns the lines that it should have.
         """
-        lines = (ROOT / self.page).read_text().splitlines()
+        lines = (ROOT / self.page).read_text(encoding="utf-8").splitlines()
         changes = []
+        found = blocks("\n".join(lines))
+        self.whole_page = reason_to_leave_out_all(found)
         try:
-            for block in blocks("\n".join(lines)):
+            for block in found:
                 changes.append((block, self.true_lines(block)))
                 if self.untrue and not go_on:
                     return lines
@@ -285,7 +303,9 @@ class Run:
     def run_block(self, block):
         """Run a console or pycon block. Returns what it should say."""
         reason = reason_to_leave_out(block)
-        if reason and block.section not in self.left_out:
+        if self.whole_page:
+            self.left_out = {block.section: f"{self.page}: {self.whole_page}"}
+        elif reason and block.section not in self.left_out:
             self.left_out[block.section] = f"{self.page}, line {block.start}: {reason}"
         if block.section in self.left_out:
             return block.lines
@@ -424,10 +444,25 @@ def renamed(line, names):
 def reason_to_leave_out(block):
     """Why a block cannot be run on this system; None if it can."""
     if "linux" in block.marks and not system.LINUX:
-        return "for Linux"
-    for step in steps(block):
-        for program in re.findall(r"(?:^|[|;] *)(\w+)", " ".join(step.typed)):
-            if program in OPTIONAL and shutil.which(program) is None:
+        return "this is not Linux"
+    if block.language == "console":
+        return missing(OPTIONAL, [block])
+    return None
+
+
+def reason_to_leave_out_all(blocks):
+    """Why nothing of a page can be run on this system; None if something can."""
+    typing = [block for block in blocks if block.language == "console"]
+    if typing and system.LINUX and os.getuid() == 0 and shutil.which("setpriv") is None:
+        return "there is no setpriv"  # terminals.shell() needs it
+    return missing(NEEDED, typing)
+
+
+def missing(programs, blocks):
+    """Which of the programs the blocks need and the system does not have, in words."""
+    for line in (line for b in blocks for step in steps(b) for line in step.typed):
+        for program in re.findall(r"(?:^|[|;] *)(\w+)", line):
+            if program in programs and shutil.which(program) is None:
                 return f"there is no {program}"
     return None
 
@@ -472,7 +507,7 @@ def main():
         if run.untrue:
             status = 1
             if not options.check:
-                (ROOT / page).write_text("\n".join(lines) + "\n")
+                (ROOT / page).write_text("\n".join(lines) + "\n", encoding="utf-8")
     guard.dismiss()
     return status
 
