@@ -132,10 +132,9 @@ def main():
 
 if __name__ == "__main__":
     try:
-        main()
+        with programs.guarded():
+            main()
     except KeyboardInterrupt:
         sys.exit(1)
     except (AssertionError, programs.Unusable) as error:
         sys.exit(f"It could not be measured:\n{error}")
-    finally:
-        programs.guard.dismiss()

@@ -441,8 +441,8 @@ def mutants(pool, folder):
 
     def claims_broken(number, stage, old, new):
         text = (ROOT / f"webserver{stage}.py").read_text(encoding="utf-8")
-        if old not in text:
-            raise ValueError(f"there is no {old!r} in webserver{stage}.py")
+        if text.count(old) != 1:
+            raise ValueError(f"{old!r} is {text.count(old)} times in webserver{stage}.py")
         script = folder / f"mutant{number}.py"
         script.write_text(text.replace(old, new), encoding="utf-8")
         return grade(script, stage, stage, "--patience=5")[1]

@@ -6,6 +6,7 @@ and its deadline is there for failures only.
 
 import contextlib
 import fcntl
+import itertools
 import os
 import pty
 import resource
@@ -18,7 +19,7 @@ import time
 from library import system
 
 MOST_OUTPUT = 2_000_000  # bytes; who prints more prints without end
-MARK = f"webserver3-tests-of-{os.getpid()}-"  # starts the mark of all that is started
+MARK = f"webserver3-tests-of-{os.getpid()}-"  # starts the mark of each program
 
 
 class Patience:
@@ -57,7 +58,7 @@ def wait_until(condition, expected, allow=0):
 
 
 class Program:
-    """A program in a process group of its own.
+    """A program in a process group of its own, and with a mark in its environment.
 
     Its output goes to files without a name, or to stdout, a file; with terminal, all of
     it to a terminal, where programs do not hold it back (stdio(3)); with keyboard, that
@@ -65,6 +66,8 @@ class Program:
     dict such as {resource.RLIMIT_NOFILE: 256}, are its resource limits (getrlimit(2)).
     Raises OSError if the program cannot be started.
     """
+
+    numbers = itertools.count()
 
     def __init__(
         self,
@@ -79,6 +82,7 @@ class Program:
         self._stdout = tempfile.TemporaryFile()
         self._stderr = tempfile.TemporaryFile()
         self._terminal = None
+        self._mark = f"{MARK}{next(self.numbers)}."
         if terminal:
             self._terminal, stdout = pty.openpty()
             os.set_blocking(self._terminal, False)
@@ -98,7 +102,7 @@ class Program:
                 stdin=stdout if keyboard else subprocess.DEVNULL,
                 stdout=stdout or self._stdout,
                 stderr=stdout if terminal else self._stderr,
-                env={**clean_environment(), "WEBSERVER3_MARK": MARK, **(env or {})},
+                env={**clean_environment(), "WEBSERVER3_MARK": self._mark, **(env or {})},
                 cwd=cwd,
                 start_new_session=True,
                 preexec_fn=prepare if limits or keyboard else None,
@@ -107,7 +111,7 @@ class Program:
             if terminal:
                 os.close(stdout)
         self.group = self.pid = self.popen.pid
-        guard.tell(f"started {self.group}")
+        tell_guard(f"started {self.group}")
         if terminal:
             _on_terminals.add(self)
 
@@ -145,11 +149,16 @@ class Program:
         return self.popen.poll() is None
 
     def processes(self):
-        """What is left of it and of all that it started, zombies not counted."""
+        """What is left of it and of all that it started, zombies not counted.
+
+        On Linux also what has left its process group, as a daemon does (setsid(2)).
+        """
+        marked = system.marked(self._mark)
         return [
             process
             for process in system.processes()
-            if process.state != system.ZOMBIE and process.group == self.group
+            if process.state != system.ZOMBIE
+            and (process.group == self.group or process.pid in marked)
         ]
 
     def send_signal(self, number):
@@ -169,33 +178,24 @@ class Program:
         return self.popen.returncode
 
     def kill(self):
-        """End its whole group, if there is any of it left, and wait until it is gone."""
-        left = kill_group(self.group)
+        """End it and all that it started, and wait until that is gone."""
+        kill_all([self.group], self._mark)
         self.popen.wait()
-        if left:
-            wait_until(lambda: not self.processes(), "the program's children end")
+        wait_until(lambda: not self.processes(), "all that the program started ends")
         if self._terminal:
             _on_terminals.discard(self)
             os.close(self._terminal)
         self._stdout.close()
         self._stderr.close()
-        guard.tell(f"gone {self.group}")
+        tell_guard(f"gone {self.group}")
 
 
-def kill_group(group):
-    """SIGKILL to all of a process group (kill(2)). Returns whether any of it was left."""
-    try:
-        os.killpg(group, signal.SIGKILL)
-        return True
-    except (ProcessLookupError, PermissionError):
-        return False  # on macOS not permitted: nothing but zombies was left
-
-
-def kill_marked(mark):
-    """SIGKILL to all that has the mark in its environment, until nothing has (Linux).
-
-    That finds what has left its process group, as a daemon does (setsid(2)).
-    """
+def kill_all(groups, mark):
+    """SIGKILL to process groups (kill(2)), and to all with a mark until none has it (Linux)."""
+    for group in groups:
+        # On macOS it is not permitted where nothing but zombies is left.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
     while True:
         pids = system.marked(mark)
         if not pids:
@@ -221,47 +221,51 @@ def read_file(file):
     return os.pread(file.fileno(), size, 0).decode(errors="backslashreplace")
 
 
-class Guard:
-    """A process that outlives this one, however it ends, and then kills what is left.
+@contextlib.contextmanager
+def guarded():
+    """While this lasts, programs can be started, and none outlives this process.
 
-    It reads of what is started and what is gone from a pipe, whose end it sees when
-    this process is gone, too.
+    A process of its own sees to that. It reads from a pipe what is started and what is
+    gone; at the end of the pipe, however this process ends, it kills what is left.
     """
-
-    def __init__(self):
-        read, self.write = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.close(self.write)
+    global _guard
+    read, _guard = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(_guard)
             os.setsid()  # out of reach of a Ctrl-C
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
-            try:
-                self._watch(read)
-            finally:
-                os._exit(0)
-        os.close(read)
-
-    def _watch(self, read):
-        groups = set()
-        with open(read, encoding="utf-8") as lines:
-            for line in lines:
-                event, group = line.split()
-                (groups.add if event == "started" else groups.discard)(int(group))
-        for group in groups:
-            kill_group(group)
-        kill_marked(MARK)
-
-    def tell(self, line):
-        os.write(self.write, f"{line}\n".encode())
-
-    def dismiss(self):
-        os.close(self.write)
-        os.waitpid(self.pid, 0)
+            watch(read)
+        finally:
+            os._exit(0)
+    os.close(read)
+    # A shell starts background jobs with SIGINT ignored, which programs would inherit.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        os.close(_guard)
+        _guard = None
+        os.waitpid(pid, 0)
 
 
+def watch(pipe):
+    """Read from a pipe what the guard is told, to its end. Then kill what is left."""
+    groups = set()
+    with open(pipe, encoding="utf-8") as lines:
+        for line in lines:
+            event, group = line.split()
+            (groups.add if event == "started" else groups.discard)(int(group))
+    kill_all(groups, MARK)
+
+
+def tell_guard(line):
+    """Tell the guard that a group is 'started' or 'gone'."""
+    os.write(_guard, f"{line}\n".encode())
+
+
+_guard = None  # the pipe to it
 _on_terminals = set()  # the programs whose terminals have to be drained
-guard = Guard()
-# A shell starts background jobs with SIGINT ignored, which the programs would inherit.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,14 +1,11 @@
-"""Servers under test: a stage's script, or a reader's own server that is graded."""
+"""Servers under test, and their clients; how a stage's script is started."""
 
 import contextlib
 import errno
-import itertools
-import math
 import os
 import pathlib
 import re
 import resource
-import shlex
 import shutil
 import signal
 import socket
@@ -18,7 +15,7 @@ import sys
 import pytest
 from library import system
 from library.clients import Attempt, Connection
-from library.programs import MARK, Program, Unusable, kill_group, kill_marked, saw, wait_until
+from library.programs import Program, Unusable, saw, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STAGES = ["3a", "3b", "3c", "3d", "3e", "3f", "3g"]
@@ -257,131 +254,6 @@ class OwnServer(Server):
             return re.match(r"Serving HTTP on port (\d+) \.\.\.\n", self.output)
 
         self.port = int(wait_until(printed, "the server prints its port")[1])
-
-
-class GradedServer(Server):
-    """A reader's own server, of which nothing is known but the command that starts it.
-
-    Raises Unusable, with a sentence for its author, if it cannot be graded.
-    """
-
-    numbers = itertools.count()
-
-    def __init__(self, grading, delay=None, limits=None, wrapper=None):
-        command = grading.words()
-        if shutil.which(command[0]) is None:
-            raise Unusable(f"There is no program {command[0]!r} that I could start.")
-        self.port = grading.port or free_port()
-        if system.listening(self.port):
-            raise Unusable(
-                f"Port {self.port} is taken: another program listens on it. End that one,"
-                " or write {port} where your command says the port."
-            )
-        if grading.delay is not None:
-            delay = grading.delay
-        delay = math.ceil(delay or 0)  # sleep(3) takes whole seconds
-        values = {"{port}": str(self.port), "{delay}": str(delay)}
-        self._mark = f"{MARK}{next(self.numbers)}."
-        bounded = user_with_few_processes(1000)
-        super().__init__(
-            [fill(word, values) for word in command],
-            delay=delay,
-            wrapper=bounded["wrapper"] if wrapper is None else wrapper,
-            limits={**bounded["limits"], **(limits or {})},
-            env={"WEBSERVER3_MARK": self._mark},
-            terminal=True,
-        )
-
-    def wait_until_listening(self):
-        """Wait until one of its processes listens on the port, without connecting to it.
-
-        A connection would be served, and cost a server that sleeps a delay.
-        """
-
-        def listens():
-            if self.popen.poll() is not None and not self.processes():
-                said = self.output.strip()
-                raise Unusable(
-                    f"Your server ended with status {self.popen.wait()} before it listened"
-                    f" on port {self.port}. It said:\n{said or 'nothing'}"
-                )
-            found = system.listening(self.port)
-            return found and self._listener(found[0])
-
-        try:
-            self.pid = wait_until(listens, "the server listens")
-        except AssertionError:
-            raise Unusable(
-                f"Your server runs, but does not listen on port {self.port}. Write {{port}}"
-                " where your command says the port, or pass --server-port."
-            ) from None
-
-    def _listener(self, listen_socket):
-        """The PID of the process that has the socket, and of the parent if several do."""
-        if not listen_socket:
-            return self.popen.pid
-        holders = {
-            process.pid: process.parent
-            for process in self.processes()
-            if listen_socket in system.descriptors(process.pid).values()
-        }
-        return next((pid for pid in holders if holders[pid] not in holders), None)
-
-    @property
-    def running(self):
-        """Whether the process that listened has not ended."""
-        if self.pid == self.popen.pid:
-            return super().running
-        return any(p.pid == self.pid for p in self.processes())
-
-    def wait(self, allow=0):
-        """As Program.wait(). Where its command started it by a shell: the shell's status."""
-        wait_until(lambda: not self.running, "the server ends", allow)
-        wait_until(lambda: self.popen.poll() is not None, "its command ends")
-        return self.popen.returncode
-
-    def processes(self):
-        """What is left of it, also of what has left its process group."""
-        marked = system.marked(self._mark)
-        return [
-            process
-            for process in system.processes()
-            if process.state != system.ZOMBIE
-            and (process.group == self.group or process.pid in marked)
-        ]
-
-    def kill(self):
-        """End it, whatever it has started, and its clients."""
-        kill_group(self.group)
-        kill_marked(self._mark)
-        super().kill()
-
-
-class Grading:
-    """How to start the server that is graded, as the command line says it.
-
-    port is None where it is left open, delay where the stage's test chooses.
-    Raises Unusable if the command cannot be split into words.
-    """
-
-    def __init__(self, command, port, delay):
-        self.command = command
-        self.port = None if self.takes("{port}") else port or 8888
-        self.delay = delay
-        self.words()
-
-    def takes(self, name):
-        return name in self.command
-
-    def words(self):
-        """The command's words, as a shell would split it."""
-        try:
-            words = shlex.split(self.command)
-        except ValueError as error:
-            raise Unusable(f"The command {self.command!r} cannot be split: {error}.")
-        if not words:
-            raise Unusable("The command of --server is empty.")
-        return words
 
 
 def fill(word, values):

@@ -35,7 +35,7 @@ from typing import NamedTuple
 
 sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1]))  # tests/
 from library import system
-from library.programs import Patience, guard, wait_until
+from library.programs import Patience, guarded, wait_until
 from library.servers import ROOT, free_port
 from library.sources import difference, pieces
 from tutorial.terminals import python, shell
@@ -508,9 +508,9 @@ def main():
             status = 1
             if not options.check:
                 (ROOT / page).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    guard.dismiss()
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with guarded():
+        sys.exit(main())

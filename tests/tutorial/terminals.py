@@ -1,13 +1,12 @@
 """Terminal windows into which one types, as the tutorial's reader does."""
 
-import itertools
 import os
 import re
 import shutil
 import sys
 import time
 
-from library.programs import MARK, Program, kill_group, kill_marked, wait_until
+from library.programs import Program, wait_until
 from library.servers import user_with_few_processes
 
 READY = "\x02"  # stands for the prompt, which is $ or >>> to the reader
@@ -22,13 +21,10 @@ class Terminal(Program):
     Commands run in the folder.
     """
 
-    numbers = itertools.count()
-
     def __init__(self, command, folder):
         self._taken = 0  # how much of the output was taken
         self._heard, self._heard_at = 0, time.monotonic()  # how much had come, and when
         self._typed = 0  # and how much had come when something was typed last
-        self._mark = f"{MARK}{next(self.numbers)}."
         environment = {
             "HOME": "/nonexistent",
             "LC_ALL": "C",
@@ -37,7 +33,6 @@ class Terminal(Program):
             "PS2": MORE,
             "PYTHON_BASIC_REPL": "1",  # Python 3.13's other one draws what is typed
             "TERM": "dumb",
-            "WEBSERVER3_MARK": self._mark,
         }
         super().__init__(
             command, env=environment, cwd=folder, terminal=True, keyboard=True
@@ -90,12 +85,6 @@ class Terminal(Program):
     def press_ctrl_c(self):
         """Type Ctrl-C: a SIGINT to all that run in the foreground (termios(3))."""
         os.write(self._terminal, b"\x03")
-
-    def kill(self):
-        """End it and all that runs in it: a shell puts each command in its own group."""
-        kill_group(self.group)
-        kill_marked(self._mark)
-        super().kill()
 
 
 def shell(folder):

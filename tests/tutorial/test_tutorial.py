@@ -1,34 +1,19 @@
 """That the README and the chapters in docs/ are true: all that they show is run."""
 
 import re
-import sys
 
 import pytest
-from library.programs import Program
 from library.servers import ROOT, needs
 from tutorial import follow
+from tutorial.pages import LIES, TRUE
 
-CHECK = [sys.executable, ROOT / "tests/tutorial/follow.py", "--check", "--port", "0"]
 CHAPTERS = [page for page in follow.PAGES if page != "README.md"]
 
 
-@pytest.fixture(scope="module")
-def followed():
-    """Every page, followed in a program of its own. They sleep most of the time."""
-    started = {}
-    try:
-        for page in follow.PAGES:
-            started[page] = Program([*CHECK, page])
-        yield started
-    finally:
-        for program in started.values():
-            program.kill()
-
-
 @pytest.mark.parametrize("page", follow.PAGES)
-def test_page_shows_what_comes_of_it(followed, page, record_property):
-    status = followed[page].wait(100)
-    remarks = followed[page].output + followed[page].errors
+def test_page_shows_what_comes_of_it(pages, page, record_property):
+    status = pages[page].wait(100)
+    remarks = pages[page].output + pages[page].errors
     assert status == 0, remarks
     for remark in remarks.splitlines():
         where, reason = re.fullmatch(r"Not run: (.*): (.*)", remark).groups()
@@ -95,82 +80,16 @@ def test_chapter_has_its_parts_in_order_and_a_picture(page):
     assert "mermaid" in [block.language for block in follow.blocks(text)]
 
 
-SERVED = """
-**terminal 1**
-```console
-$ python3 webserver3d.py
-Serving HTTP on port 8888 ...
-Parent PID: 101
-```
-**terminal 2**
-```console
-$ curl localhost:8888
-Hello, World!
-```
-**terminal 1**
-```console any-order
-Connections kept open: 1
-Child 102 of 101: b'GET …
-^C
-$
-```
-**terminal 2**
-```console
-$
-```
-```pycon
->>> import os
->>> os.getpid() > 1
-True
-```
-"""
-EXCERPT = """
-```python
-def grim_reaper(signum, frame):
-    pid, status = os.wait()
-    show(f"Child {pid} terminated with status {status}")
-```
-```diff
---- webserver3d.py
-+++ webserver3d.py
-```
-"""
-# What is replaced in a true page, by what, and in which line that is noticed.
-LIES = {
-    "another output": (SERVED, "open: 1", "open: 2", 15),
-    "an output too many": (SERVED, "open: 1", "open: 1\nConnections kept open: 2", 15),
-    "an output too few": (SERVED, "Connections kept open: 1\n", "", 15),
-    "another result": (SERVED, "True", "False", 25),
-    "a command that does not end": (SERVED, "Hello, World!\n", "Hello, World!\n$\n", 10),
-    "a command that does end": (SERVED, "curl localhost:8888\nHello, World!", "true", 10),
-    "another excerpt": (EXCERPT, "os.wait()", "os.wait3()", 3),
-    "another difference": (EXCERPT, "+++ webserver3d.py", "+++ webserver3e.py", 8),
-}
-
-
-@pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    """What is said of each page that is not true, and of the true ones."""
-    pages = {"SERVED": SERVED, "EXCERPT": EXCERPT}
-    for name, (page, true, untrue, _) in LIES.items():
-        assert page.count(true) == 1
-        pages[name] = page.replace(true, untrue)
-    started = {}
-    try:
-        for name, text in pages.items():
-            page = tmp_path_factory.mktemp("page") / "3f.md"
-            page.write_text(text, encoding="utf-8")
-            started[name] = Program([*CHECK, "--patience", "5", page])
-        for program in started.values():
-            program.wait(100)
-        yield {name: program.output + program.errors for name, program in started.items()}
-    finally:
-        for program in started.values():
-            program.kill()
+@needs("curl")
+@pytest.mark.parametrize("lie", LIES)
+def test_of_a_page_that_is_not_true_it_is_said_where(pages, lie):
+    _, _, _, line = LIES[lie]
+    assert pages[lie].wait(100) == 1
+    assert f"3f.md, line {line}:" in pages[lie].output
 
 
 @needs("curl")
-@pytest.mark.parametrize("lie", LIES)
-def test_of_a_page_that_is_not_true_it_is_said_where(told, lie):
-    assert told["SERVED"] == told["EXCERPT"] == ""
-    assert f"3f.md, line {LIES[lie][3]}:" in told[lie]
+@pytest.mark.parametrize("true", TRUE)
+def test_nothing_is_said_of_a_page_that_is_true(pages, true):
+    assert pages[true].wait(100) == 0
+    assert pages[true].output + pages[true].errors == ""

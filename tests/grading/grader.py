@@ -1,0 +1,270 @@
+"""How a reader's own server is graded: pytest's options for it, and what is printed.
+
+A plugin of pytest, loaded by conftest.py. Without --server it only sets the patience.
+"""
+
+import functools
+import math
+import re
+import shlex
+import shutil
+
+import pytest
+from library import system
+from library.programs import Patience, Unusable, guarded, saw, wait_until
+from library.servers import ARTICLES_DELAY, OwnServer, Server, fill, free_port
+from library.servers import user_with_few_processes
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("webserver3", "grade a server of your own")
+    group.addoption(
+        "--server",
+        metavar="COMMAND",
+        help="the command that starts it; {port} and {delay} are filled in",
+    )
+    group.addoption(
+        "--server-port",
+        type=int,
+        metavar="N",
+        help="where it listens if its command does not take {port} (8888)",
+    )
+    group.addoption(
+        "--server-delay",
+        type=float,
+        metavar="SECONDS",
+        help="how long it sleeps if its command does not take {delay} (the article's)",
+    )
+    group.addoption(
+        "--patience",
+        type=float,
+        default=Patience.seconds,
+        metavar="SECONDS",
+        help="how long to wait for what has to come (%(default)s)",
+    )
+
+
+@pytest.fixture
+def server(request):
+    """What starts the server of the stage that the test's file is named after."""
+    stage = stage_of(request.node)
+    grading = grading_of(request.config, stage)
+    if grading:
+        return functools.partial(GradedServer, grading)
+    return functools.partial(OwnServer, stage)
+
+
+def stage_of(item):
+    """The stage that a test belongs to, such as '3d'; None if to no single one."""
+    found = re.fullmatch(r"test_webserver(3\w)", item.module.__name__)
+    return found and found[1]
+
+
+def grading_of(config, stage):
+    """How to start the server that is graded as a stage; None if none is graded."""
+    command = config.getoption("--server")
+    if command is None:
+        return None
+    delay = config.getoption("--server-delay")
+    if delay is None and "{delay}" not in command:
+        delay = ARTICLES_DELAY.get(stage, 0)
+    return Grading(command, config.getoption("--server-port"), delay)
+
+
+def pytest_configure(config):
+    Patience.seconds = config.getoption("--patience")
+    if config.getoption("--server") is not None:
+        config.pluginmanager.register(Grader(config))
+    elif config.getoption("--server-port") or config.getoption("--server-delay"):
+        raise pytest.UsageError("--server-port and --server-delay need --server COMMAND")
+
+
+class Grader:
+    """What differs when a server is graded: which tests run, and what is printed."""
+
+    def __init__(self, config):
+        self.config = config
+        self.unusable = None
+        config.option.tbstyle = "no"
+        config.option.reportchars = "N"
+        config.option.no_header = True
+        config.option.verbose = -1
+
+    def pytest_collection_modifyitems(self, config, items):
+        """Conventions of our own scripts are nobody else's."""
+        others = [item for item in items if stage_of(item) is None]
+        items[:] = [item for item in items if stage_of(item) is not None]
+        config.hook.pytest_deselected(items=others)
+
+    def pytest_runtestloop(self, session):
+        """Start the server once, to say once what is wrong if that does not work."""
+        if session.items:
+            try:
+                grading = grading_of(self.config, stage_of(session.items[0]))
+                with guarded():
+                    GradedServer(grading).kill()
+            except Unusable as unusable:
+                self.give_up(session, unusable)
+                return True
+        return None
+
+    def give_up(self, session, unusable):
+        session.testsfailed = max(session.testsfailed, 1)
+        self.unusable = str(unusable)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item, call):
+        report = yield
+        report.claim, report.hint = claim_and_hint(item.function)
+        if report.failed:
+            error = call.excinfo.value
+            if isinstance(error, Unusable):
+                self.give_up(item.session, error)
+                item.session.shouldfail = "the server cannot be graded"
+            report.remark = remark(error)
+        return report
+
+    def pytest_report_teststatus(self, report):
+        """No letters: the claims are printed instead."""
+        if report.when == "call" or report.failed:
+            return report.outcome, "", ""
+        return None
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed and self.unusable is None:
+            print_line(self.config, f"FAILS  {report.claim}")
+            for line in [*report.remark.splitlines(), f"Hint      {report.hint}"]:
+                print_line(self.config, f"       {line}")
+        elif report.passed and report.when == "call":
+            print_line(self.config, f"holds  {report.claim}")
+
+    def pytest_terminal_summary(self, terminalreporter):
+        if self.unusable:
+            terminalreporter.write_line(self.unusable)
+
+
+def print_line(config, line):
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    reporter.ensure_newline()
+    reporter.write_line(line)
+
+
+def claim_and_hint(test):
+    """The two parts of a stage test's docstring, each on one line."""
+    claim, _, hint = test.__doc__.partition("Hint: ")
+    return " ".join(claim.split()), " ".join(hint.split())
+
+
+def remark(error):
+    """What was seen of the server and what was expected, without what is pytest's."""
+    if isinstance(error, ConnectionRefusedError):
+        return saw("the connection is refused: nobody listens any more", "it is accepted")
+    if isinstance(error, OSError):
+        return saw(f"the connection fails: {error.strerror or error}", "it does not")
+    said, _, _ = str(error).partition("\nassert ")
+    return "\n".join(line.strip() for line in said.splitlines())
+
+
+class Grading:
+    """How to start the server that is graded, as the command line says it.
+
+    port is None where it is left open, delay where the stage's test chooses.
+    Raises Unusable if the command cannot be split into words.
+    """
+
+    def __init__(self, command, port, delay):
+        self.command = command
+        self.port = None if self.takes("{port}") else port or 8888
+        self.delay = delay
+        self.words()
+
+    def takes(self, name):
+        return name in self.command
+
+    def words(self):
+        """The command's words, as a shell would split it."""
+        try:
+            words = shlex.split(self.command)
+        except ValueError as error:
+            raise Unusable(f"The command {self.command!r} cannot be split: {error}.")
+        if not words:
+            raise Unusable("The command of --server is empty.")
+        return words
+
+
+class GradedServer(Server):
+    """A reader's own server, of which nothing is known but the command that starts it.
+
+    Raises Unusable, with a sentence for its author, if it cannot be graded.
+    """
+
+    def __init__(self, grading, delay=None, limits=None, wrapper=None):
+        command = grading.words()
+        if shutil.which(command[0]) is None:
+            raise Unusable(f"There is no program {command[0]!r} that I could start.")
+        self.port = grading.port or free_port()
+        if system.listening(self.port):
+            raise Unusable(
+                f"Port {self.port} is taken: another program listens on it. End that one,"
+                " or write {port} where your command says the port."
+            )
+        if grading.delay is not None:
+            delay = grading.delay
+        delay = math.ceil(delay or 0)  # sleep(3) takes whole seconds
+        values = {"{port}": str(self.port), "{delay}": str(delay)}
+        bounded = user_with_few_processes(1000)
+        super().__init__(
+            [fill(word, values) for word in command],
+            delay=delay,
+            wrapper=bounded["wrapper"] if wrapper is None else wrapper,
+            limits={**bounded["limits"], **(limits or {})},
+            terminal=True,
+        )
+
+    def wait_until_listening(self):
+        """Wait until one of its processes listens on the port, without connecting to it.
+
+        A connection would be served, and cost a server that sleeps a delay.
+        """
+
+        def listens():
+            if self.popen.poll() is not None and not self.processes():
+                said = self.output.strip()
+                raise Unusable(
+                    f"Your server ended with status {self.popen.wait()} before it listened"
+                    f" on port {self.port}. It said:\n{said or 'nothing'}"
+                )
+            found = system.listening(self.port)
+            return found and self._listener(found[0])
+
+        try:
+            self.pid = wait_until(listens, "the server listens")
+        except AssertionError:
+            raise Unusable(
+                f"Your server runs, but does not listen on port {self.port}. Write {{port}}"
+                " where your command says the port, or pass --server-port."
+            ) from None
+
+    def _listener(self, listen_socket):
+        """The PID of the process that has the socket, and of the parent if several do."""
+        if not listen_socket:
+            return self.popen.pid
+        holders = {
+            process.pid: process.parent
+            for process in self.processes()
+            if listen_socket in system.descriptors(process.pid).values()
+        }
+        return next((pid for pid in holders if holders[pid] not in holders), None)
+
+    @property
+    def running(self):
+        """Whether the process that listened has not ended."""
+        if self.pid == self.popen.pid:
+            return super().running
+        return any(p.pid == self.pid for p in self.processes())
+
+    def wait(self, allow=0):
+        """As Program.wait(). Where its command started it by a shell: the shell's status."""
+        wait_until(lambda: not self.running, "the server ends", allow)
+        wait_until(lambda: self.popen.poll() is not None, "its command ends")
+        return self.popen.returncode
