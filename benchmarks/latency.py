@@ -26,8 +26,8 @@ def ask(server):
     return time.perf_counter() - began
 
 
-def behind_3b(step):
-    """A dict from how many slow clients there are to the seconds that the next one waits.
+def behind_3b(step, numbers=SLOW[: QUEUE + 1]):
+    """A dict from each number of slow clients to the seconds that the next one waits.
 
     From before the first of them asks, until then they wait in the queue. There are no
     more than that holds: the kernel would not connect them.
@@ -35,7 +35,7 @@ def behind_3b(step):
     found = {}
     server = OwnServer("3b", delay=DELAY)
     try:
-        for slow in SLOW[: QUEUE + 1]:
+        for slow in numbers:
             first = server.connect()
             wait_until(lambda: system.queued(server.port) == 0, "the first is accepted")
             behind = [server.ask() for _ in range(slow)]

@@ -115,7 +115,7 @@ def test_many_clients_kill_it_in_accept_for_want_of_descriptors(serve):
     Hint: Let the error of accept, EMFILE, end the server, and say what it was.
     """
     server = serve(limits={resource.RLIMIT_NOFILE: 256})
-    server.load("--max-clients=300")
+    server.load("--max-clients=300", "--timeout=60")
     assert_died_of(server, errno.EMFILE)
 
 
@@ -125,5 +125,5 @@ def test_many_clients_kill_it_in_fork_for_want_of_processes(serve):
     Hint: Let the error of fork, EAGAIN, end the server, and say what it was.
     """
     server = serve(limits={resource.RLIMIT_NOFILE: 500}, processes=400)
-    server.load("--max-clients=500")
+    server.load("--max-clients=500", "--timeout=60")
     assert_died_of(server, errno.EAGAIN)

@@ -10,11 +10,7 @@ def test_next_client_is_served_after_the_interruption(serve):
     """
     server = serve()
     for _ in range(3):
-        client = server.connect()
-        server.wait_until_children(1)
-        server.wait_until_blocked()  # the child in recv, the parent back in accept
-        client.ask()
-        answer = client.wait_for_end()
+        answer = server.ask_at_rest().wait_for_end()
         assert answer != b"", saw("the connection ends without an answer", "an answer")
         server.wait_until_children(0)  # reaped, and so accept was interrupted
     server.assert_running()
@@ -27,7 +23,7 @@ def test_single_requests_one_at_a_time_leave_no_zombie(serve):
     """
     server = serve()
     for _ in range(5):
-        server.ask().wait_for_end()
+        server.ask_at_rest().wait_for_end()
         server.wait_until_children(0)
 
 
@@ -39,7 +35,7 @@ def test_silent_client_holds_up_nobody(serve):
     """
     server = serve()
     server.connect()  # and says nothing
-    server.ask().wait_for_end()
+    server.ask_at_rest().wait_for_end()
     server.wait_until_children(1)  # the silent one's
     server.ask().wait_for_answer()
 
@@ -54,13 +50,13 @@ def test_children_that_end_together_leave_all_but_one_as_zombies(serve):
     assert left == 19, saw(f"{left} of 20 stay zombies", "19")
 
 
-def test_128_clients_leave_zombies(serve):
-    """128 clients at once are all served, and leave zombies.
+def test_128_clients_are_all_served(serve):
+    """128 clients at once are all served.
 
-    Hint: Many of the children end together, and one wait per signal misses the others.
+    Hint: The listen queue has to be long enough, and accept to be called again whenever
+    a child's end interrupts it.
     """
     server = serve()
     load = server.load("--max-clients", "128", "--timeout", "60")
     assert load.wait(60) == 0, saw(load.output.strip(), "all are answered")
-    server.wait_until_blocked()
-    assert server.zombies() != [], saw("there is no zombie", "some")
+    server.assert_running()

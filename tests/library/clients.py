@@ -17,6 +17,7 @@ class Connection:
     def __init__(self, port, allow=0):
         address = ("127.0.0.1", port)
         self.socket = socket.create_connection(address, timeout=Patience.seconds + allow)
+        self.port = self.socket.getsockname()[1]
         self.allow = allow
         self.received = b""
         self.was_reset = False

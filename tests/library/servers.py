@@ -81,6 +81,29 @@ class Server(Program):
         self._clients.callback(attempt.close)
         return attempt
 
+    def connect_and_rest(self):
+        """A new connection, accepted, with the server and its children asleep again.
+
+        What such a client does next, or its child, meets a parent that is blocked in
+        accept. It matters for a signal: one that comes just before the call does not
+        interrupt it (signal(7)), and Python calls the handler when the call returns, which
+        is when the next client comes.
+        """
+        client = self.connect()
+
+        def seen():
+            self.assert_running()
+            return system.accepted(self.port, client.port) and self.blocked()
+
+        wait_until(seen, "the client is accepted, and the server asleep", self.allowance())
+        return client
+
+    def ask_at_rest(self, path="/hello"):
+        """As ask(), after connect_and_rest()."""
+        client = self.connect_and_rest()
+        client.ask(path)
+        return client
+
     def run(self, *command):
         """A client program, started."""
         program = Program(command)

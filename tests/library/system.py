@@ -112,6 +112,26 @@ def queued(port):
     return found and found[1]
 
 
+def accepted(port, client_port):
+    """Whether the connection from a client's port to a port of 127.0.0.1 has been accepted.
+
+    On Linux its server's end has an inode in /proc/net/tcp then (proc(5)), or in
+    /proc/net/tcp6; elsewhere lsof finds a process that has it.
+    """
+    if not LINUX:
+        return f":{port}->127.0.0.1:{client_port} " in run("lsof", "-nP", f"-iTCP:{port}")
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        if not os.path.exists(table):
+            continue  # a system without IPv6
+        with open(table, encoding="ascii") as file:
+            rows = [row.split() for row in file.readlines()[1:]]
+        for row in rows:
+            ports = [int(end.rpartition(":")[2], 16) for end in row[1:3]]
+            if ports == [port, client_port]:
+                return row[9] != "0"
+    return False
+
+
 def marked(mark):
     """The PIDs of all processes with a text in their environment (Linux; else none)."""
     found = []
