@@ -11,6 +11,7 @@ from typing import NamedTuple
 LINUX = sys.platform == "linux"
 BLOCKED = "SI"  # process states: asleep in a system call (ps(1); I is macOS's)
 ZOMBIE = "Z"
+LISTENING = "0A"  # a state in /proc/net/tcp
 
 
 class Process(NamedTuple):
@@ -81,6 +82,29 @@ def memory(pid):
         return int(next(line for line in file if line.startswith("VmRSS")).split()[1])
 
 
+class Socket(NamedTuple):
+    """A row of /proc/net/tcp (proc(5)): two ports, how much is queued, 0 for no inode."""
+
+    port: int
+    client: int
+    state: str
+    queued: int
+    inode: int
+
+
+def tcp():
+    """The TCP sockets of both families (Linux)."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        if not os.path.exists(table):
+            continue  # a system without IPv6
+        with open(table, encoding="ascii") as file:
+            next(file)
+            for row in file:
+                _, own, other, state, queues, _, _, _, _, inode, *_ = row.split()
+                port, client = (int(end.rpartition(":")[2], 16) for end in (own, other))
+                yield Socket(port, client, state, int(queues.partition(":")[2], 16), int(inode))
+
+
 def listening(port):
     """The listening socket on a port of 127.0.0.1: what descriptors() says of it (Linux,
     else ''), and how many connections wait to be accepted on it.
@@ -94,15 +118,9 @@ def listening(port):
             if fields and fields[-1].endswith(f".{port}"):
                 return "", int(fields[1].split("/")[0])
         return None
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        if not os.path.exists(table):
-            continue  # a system without IPv6
-        with open(table, encoding="utf-8") as file:
-            rows = [row.split() for row in file.readlines()[1:]]
-        for row in rows:
-            listens = row[3] == "0A"
-            if listens and int(row[1].rpartition(":")[2], 16) == port:
-                return f"socket:[{row[9]}]", int(row[4].partition(":")[2], 16)
+    for row in tcp():
+        if row.state == LISTENING and row.port == port:
+            return f"socket:[{row.inode}]", row.queued
     return None
 
 
@@ -120,16 +138,7 @@ def accepted(port, client_port):
     """
     if not LINUX:
         return f":{port}->127.0.0.1:{client_port} " in run("lsof", "-nP", f"-iTCP:{port}")
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        if not os.path.exists(table):
-            continue  # a system without IPv6
-        with open(table, encoding="ascii") as file:
-            rows = [row.split() for row in file.readlines()[1:]]
-        for row in rows:
-            ports = [int(end.rpartition(":")[2], 16) for end in row[1:3]]
-            if ports == [port, client_port]:
-                return row[9] != "0"
-    return False
+    return any((row.port, row.client) == (port, client_port) and row.inode for row in tcp())
 
 
 def marked(mark):
