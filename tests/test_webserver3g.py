@@ -1,9 +1,6 @@
-"""Stage 3g: every child is reaped, and the server outlives what killed 3d."""
-
-import resource
+"""Stage 3g: every child is reaped."""
 
 from library.programs import saw
-from library.servers import LINUX_ONLY
 
 
 def test_silent_client_holds_up_nobody(serve):
@@ -67,40 +64,3 @@ def test_hundreds_of_requests_leave_no_zombie_and_no_descriptor(serve):
     server.wait_until_children(0)
     more = len(server.descriptors()) - before
     assert more == 0, saw(f"the parent has {more} more descriptors", "none")
-
-
-@LINUX_ONLY
-def test_it_goes_on_when_fork_fails_and_is_well_again_afterwards(serve):
-    """When fork fails, the server gives up that client and goes on.
-
-    Hint: fork fails when there are too many processes. Close the connection, accept the
-    next, and try again with that one.
-    """
-    server = serve(processes=100)
-    with server.soft_limit(resource.RLIMIT_NPROC, 0):
-        for _ in range(2):
-            given_up = server.ask()
-            answer = given_up.wait_for_end()
-            assert answer == b"", saw("an answer, though fork failed", "none")
-            server.wait_until_blocked()
-    answer = server.ask().wait_for_end()
-    assert answer != b"", saw("no answer, though fork works again", "an answer")
-    server.wait_until_children(0)
-
-
-@LINUX_ONLY
-def test_it_goes_on_when_accept_fails_and_is_well_again_afterwards(serve):
-    """When accept fails for want of a descriptor, the server waits a moment and goes on.
-
-    Hint: accept fails when no descriptor is free. The client stays in the listen queue:
-    wait a moment, and accept again.
-    """
-    server = serve()
-    with server.soft_limit(resource.RLIMIT_NOFILE, max(server.descriptors()) + 1):
-        # The call of accept that is under way has got its descriptor; the next has not.
-        server.ask().wait_for_end()
-        waiting = server.ask()
-        server.wait_until_queued(1, unless=waiting)
-    answer = waiting.wait_for_end()
-    assert answer != b"", saw("no answer, though there are descriptors", "an answer")
-    server.wait_until_children(0)

@@ -264,26 +264,40 @@ def test_3e_dies_with_the_traceback_of_accept(serve):
 
 
 @LINUX_ONLY
-def test_3g_says_in_one_line_when_fork_fails(serve):
-    server = serve("3g", **user_with_few_processes(100))
+@pytest.mark.parametrize("errors", [[], ["sh", "-c", 'exec "$@" 2>&-', "sh"]])
+def test_3g_gives_up_a_client_when_fork_fails_and_goes_on(serve, errors):
+    few = user_with_few_processes(100)
+    server = serve("3g", limits=few["limits"], wrapper=[*few["wrapper"], *errors])
+    before = len(server.descriptors())
     with server.soft_limit(resource.RLIMIT_NPROC, 0):
-        for n in (1, 2):
-            server.ask().wait_for_end()
+        for n in (1, 2, 3):
+            assert server.ask().wait_for_end() == b""
             server.wait_until_blocked()
-            assert server.errors.count("\n") == n
-            assert server.errors.count(f"[Errno {errno.EAGAIN}]") == n
+            assert len(server.descriptors()) == before
+            if not errors:  # else nobody can read what it says
+                assert server.errors.count("\n") == n
+                assert server.errors.count(f"[Errno {errno.EAGAIN}]") == n
+    assert server.ask_at_rest().wait_for_end() == RESPONSE
+    server.wait_until_children(0)
 
 
 @LINUX_ONLY
-def test_3g_says_in_one_line_when_accept_fails(serve):
-    server = serve("3g")
-    with server.soft_limit(resource.RLIMIT_NOFILE, len(server.descriptors())):
-        server.ask()  # gets the descriptor that the call under way has reserved
-        wait_until(lambda: server.errors, "it says something")
-        wait_until(lambda: server.errors.endswith("\n"), "it says it all")
+@pytest.mark.parametrize("errors", [[], ["sh", "-c", 'exec "$@" 2>&-', "sh"]])
+def test_3g_lets_a_client_wait_when_accept_fails_and_goes_on(serve, errors):
+    server = serve("3g", wrapper=errors)
+    with server.soft_limit(resource.RLIMIT_NOFILE, max(server.descriptors()) + 1):
+        # The call of accept that is under way has got its descriptor; the next has not.
+        server.ask().wait_for_end()
+        waiting = server.ask()
+        server.wait_until_queued(1, unless=waiting)
+        if not errors:
+            wait_until(lambda: server.errors.endswith("\n"), "it says so")
     for line in server.errors.splitlines():
         assert "accept" in line
         assert f"[Errno {errno.EMFILE}]" in line
+    assert waiting.wait_for_end() == RESPONSE
+    server.ask_at_rest().wait_for_end()
+    server.wait_until_children(0)
 
 
 def test_3gs_memory_is_the_same_after_hundreds_of_connections(serve):
