@@ -38,6 +38,7 @@ REQUEST_QUEUE_SIZE = 1024
 BLOCK = 64 * 1024  # bytes: at once, and at most for a head
 HEAD_TIME = 10  # seconds, at most, for a head
 LINGER = 5  # seconds, at most, for what a client sends when it has its answer
+SMALL = 8 * 1024  # bytes of an answer that are on their way at once (RFC 6928)
 
 
 def hello_world(environ, start_response):
@@ -76,7 +77,7 @@ def handle_request(client_connection, client_address, application, options):
         f"{client_address[0]}:{client_address[1]} {connection.line[:1000]!a}"
         f" {answer.status[:3] or '-'} {answer.sent} bytes {milliseconds} ms"
     )
-    connection.drain()
+    connection.drain(connection.sending or connection.received or answer.sent > SMALL)
     for file in (sys.stdout, sys.stderr):
         file.flush()  # os._exit does not
 
@@ -112,6 +113,7 @@ class Connection:
 
     line = ""  # the request line, or what has come of it
     error = None  # why what the client sends is of no use
+    sending = True  # whether the client has to send some of its request still
     answering = False  # whether some of the answer may have been sent
 
     def __init__(self, client_connection, timeout):
@@ -176,10 +178,10 @@ class Connection:
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)
 
-    def drain(self):
-        """Receive what still comes. It would be answered by a reset after close,
-        which destroys what the client has not got yet of the answer (RFC 9112, 9.6)."""
-        deadline = time.monotonic() + LINGER
+    def drain(self, wait):
+        """Receive what still comes. After close it would be answered by a reset, which
+        destroys what the client has not got yet of the answer (RFC 9112, 9.6)."""
+        deadline = time.monotonic() + (LINGER if wait else 0.001)
         with contextlib.suppress(RequestError, ClientGone):
             while True:
                 self.received.clear()
@@ -207,8 +209,7 @@ def read_request_line(connection, deadline):
             if connection.line:
                 return True
     finally:
-        came = connection.received.partition(b"
-")[0].decode("latin-1")
+        came = connection.received.partition(b"\n")[0].decode("latin-1")
         connection.line = connection.line or came
     raise RequestError("empty lines")
 
@@ -316,6 +317,7 @@ class Body(io.RawIOBase):
         self.left = head.length  # bytes of the body, or of the chunk
         self.chunked = head.chunked
         self.expects_continue = head.expects_continue
+        connection.sending = self.chunked or self.left > 0
 
     def readable(self):
         return True
@@ -352,6 +354,7 @@ class Body(io.RawIOBase):
         self.left -= len(data)
         if self.chunked and not self.left:
             require(not connection.read_line(deadline, room=2), "not a chunk's end")
+        connection.sending = self.chunked or self.left > 0
         return data
 
 
