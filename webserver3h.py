@@ -72,21 +72,22 @@ def handle_request(client_connection, client_address, application, options):
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(LINGER + 1)  # ends this process, if it has to wait to print
     if trouble:
-        show(trouble.rstrip(), sys.stderr)
+        show(trouble.rstrip(), 2)
     show(
         f"{client_address[0]}:{client_address[1]} {connection.line[:1000]!a}"
         f" {answer.status[:3] or '-'} {answer.sent} bytes {milliseconds} ms"
     )
     connection.drain(connection.sending or connection.received or answer.sent > SMALL)
     for file in (sys.stdout, sys.stderr):
-        file.flush()  # os._exit does not
+        with contextlib.suppress(OSError):
+            file.flush()  # os._exit does not
 
 
-def show(text, file=sys.stdout):
+def show(text, descriptor=1):
     """Print a line, unless nobody reads it: then it is dropped. Returns its length."""
     try:
-        _, ready, _ = select.select([], [file.fileno()], [], 0)
-        return os.write(file.fileno(), f"{text}\n".encode()) if ready else 0
+        _, ready, _ = select.select([], [descriptor], [], 0)
+        return os.write(descriptor, f"{text}\n".encode()) if ready else 0
     except OSError:
         return 0
 
@@ -533,7 +534,7 @@ def serve_forever(listen_socket, application, options):
     listen_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BLOCK)
     listen_socket.setblocking(False)
     if not show(f"Serving HTTP on port {listen_socket.getsockname()[1]} ..."):
-        show("Cannot print. Clients are served all the same.", sys.stderr)
+        show("Cannot print. Clients are served all the same.", 2)
     children = set()
     while True:
         room = len(children) < options.max_children  # else clients wait in the queue
@@ -550,13 +551,13 @@ def serve_forever(listen_socket, application, options):
         except (BlockingIOError, ConnectionAbortedError):
             continue  # the client is gone
         except OSError as error:  # no descriptor: let some connections end
-            show(f"accept failed, trying again: {error}", sys.stderr)
+            show(f"accept failed, trying again: {error}", 2)
             time.sleep(1)
             continue
         try:
             pid = os.fork()
         except OSError as error:  # no process: give up this client
-            show(f"fork failed, one client given up: {error}", sys.stderr)
+            show(f"fork failed, one client given up: {error}", 2)
             client_connection.close()
             continue
         if pid == 0:  # the child

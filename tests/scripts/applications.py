@@ -14,7 +14,7 @@ not_callable = "something else"
 
 
 UNRULY = "one_piece text never_start start_twice status header lines own_length own_fields"
-UNRULY = [*UNRULY.split(), "ignore_errors", "wrap_errors"]
+UNRULY = [*UNRULY.split(), "ignore_errors", "wrap_errors", "read_on", "swallow"]
 
 
 def app(environ, start_response):
@@ -232,6 +232,38 @@ def do_ignore_errors(environ, start_response):
         pass
     start_response("200 OK", TEXT)
     return [b"all is well"]
+
+
+def do_read_on(environ, start_response):
+    """An application that reads on where its body has failed, and answers with that."""
+    for _ in range(2):
+        try:
+            body = environ["wsgi.input"].read()
+        except Exception:
+            body = b"unreadable"
+    start_response("200 OK", TEXT)
+    return [body]
+
+
+def do_swallow(environ, start_response):
+    """An application to which it does not matter that a part of its body is missing."""
+    write = start_response("200 OK", TEXT)
+    write(b"half")
+    try:
+        write("the other half, which is no bytes")
+    except TypeError:
+        pass
+    return []
+
+
+def do_swallow_large(environ, start_response):
+    """As many MiB as the query says, and never mind if not all are sent."""
+    write = start_response("200 OK", TEXT)
+    try:
+        write(b"x" * (int(environ["QUERY_STRING"]) * 2**20))
+    except Exception:
+        pass
+    return []
 
 
 def do_run(environ, start_response):
