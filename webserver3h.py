@@ -36,6 +36,7 @@ from wsgiref.util import is_hop_by_hop
 
 REQUEST_QUEUE_SIZE = 1024
 BLOCK = 64 * 1024  # bytes: at once, and at most for a head
+PACE = 500 * 1000  # bytes that a client has to read in --timeout seconds
 HEAD_TIME = 10  # seconds, at most, for a head
 LINGER = 5  # seconds, at most, for what a client sends when it has its answer
 SMALL = 8 * 1024  # bytes of an answer that are on their way at once (RFC 6928)
@@ -122,6 +123,7 @@ class Connection:
         self.timeout = timeout
         self.received = bytearray()  # and not used yet
         self.searched = 0  # how many bytes of that have no line end in them
+        self.read_by = 0  # when the client has read all, if it is as slow as it may be
 
     def receive(self, deadline):
         seconds = deadline - time.monotonic()
@@ -157,10 +159,17 @@ class Connection:
         return self.take(size)[:-2].decode("latin-1")
 
     def send(self, data):
+        """Send all of data. The client gets --timeout seconds to take some of it; and as
+        long again for each PACE bytes that it may not have read yet, as the kernels keep
+        them for it: it may be reading all the time, though nothing more can be sent."""
         try:
-            self.socket.settimeout(self.timeout)
             while data:
-                data = data[self.socket.send(data) :]
+                now = time.monotonic()
+                self.read_by = max(self.read_by, now)
+                self.socket.settimeout(self.read_by - now + self.timeout)
+                sent = self.socket.send(data)
+                self.read_by += sent / PACE * self.timeout
+                data = data[sent:]
         except OSError:
             raise ClientGone
 
@@ -530,7 +539,7 @@ def serve_forever(listen_socket, application, options):
     for number in handled:
         signal.signal(number, lambda signum, frame: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)  # whoever started it
-    # For each connection: a larger buffer hides from send that a client reads slowly.
+    # For each connection: so that the kernel does not keep megabytes for a client.
     listen_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BLOCK)
     listen_socket.setblocking(False)
     if not show(f"Serving HTTP on port {listen_socket.getsockname()[1]} ..."):
