@@ -3,9 +3,12 @@
 import hashlib
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from wsgiref.simple_server import demo_app
 from wsgiref.validate import validator
 
@@ -14,7 +17,7 @@ not_callable = "something else"
 
 
 UNRULY = "one_piece text never_start start_twice status header lines own_length own_fields"
-UNRULY = [*UNRULY.split(), "ignore_errors", "wrap_errors"]
+UNRULY = [*UNRULY.split(), "ignore_errors", "wrap_errors", "read_on", "swallow"]
 
 
 def app(environ, start_response):
@@ -234,10 +237,57 @@ def do_ignore_errors(environ, start_response):
     return [b"all is well"]
 
 
+def do_read_on(environ, start_response):
+    """An application that reads on where its body has failed, and answers with that."""
+    for _ in range(2):
+        try:
+            body = environ["wsgi.input"].read()
+        except Exception:
+            body = b"unreadable"
+    start_response("200 OK", TEXT)
+    return [body]
+
+
+def do_swallow(environ, start_response):
+    """An application to which it does not matter that a part of its body is missing."""
+    write = start_response("200 OK", TEXT)
+    write(b"half")
+    try:
+        write("the other half, which is no bytes")
+    except TypeError:
+        pass
+    return []
+
+
+def do_swallow_large(environ, start_response):
+    """As many MiB as the query says, and never mind if not all are sent."""
+    write = start_response("200 OK", TEXT)
+    try:
+        write(b"x" * (int(environ["QUERY_STRING"]) * 2**20))
+    except Exception:
+        pass
+    return []
+
+
 def do_run(environ, start_response):
     """The status of a program that the application runs."""
     start_response("200 OK", TEXT)
     return [str(subprocess.run([sys.executable, "-c", "exit(7)"]).returncode).encode()]
+
+
+def exercise(environ, start_response):
+    """The application of test_wsgi_exercise.py. It asks little of its server.
+
+    With a query it is a client who waits for others: there are as many files in a folder
+    as clients have come so far, and it answers when they are 20.
+    """
+    folder = environ.get("QUERY_STRING")
+    if folder:
+        tempfile.mkstemp(dir=folder)
+        while len(os.listdir(folder)) < 20:
+            time.sleep(0.003)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Exercise", "yes")])
+    return [b"You asked for ", environ["PATH_INFO"].encode("latin-1"), b"\n"]
 
 
 demo = validator(demo_app)
