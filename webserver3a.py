@@ -1,15 +1,15 @@
 """Stage 3a: an iterative server. It serves one client at a time.
 
-Shows   the system calls that make a server: socket, setsockopt, bind and listen,
-        then accept, recv, send and close for each client.
+Shows   the system calls that make a server: socket, setsockopt, bind and
+        listen, then accept, recv, send and close for each client.
 Type    python3 webserver3a.py                  in one terminal,
         curl localhost:8888/hello               in another.
-Expect  curl prints "Hello, World!" and ends. The server prints the request, byte
-        for byte. Any other path gets the same answer.
+Expect  curl prints "Hello, World!" and ends. The server prints the request,
+        byte for byte. Any other path gets the same answer.
 Try     curl telnet://localhost:8888            in a third terminal. It connects
-        and says nothing. Now a curl in the second terminal has to wait: the server
-        is in recv, waiting for the silent client. Press Ctrl-C in the third
-        terminal, and the other curl is served.
+        and says nothing. A curl in the second terminal has to wait now: the
+        server is in recv, waiting for the silent client. Press Ctrl-C in the
+        third terminal, and the other curl is served.
 Next    webserver3b.py takes its time over each client.
 """
 

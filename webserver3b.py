@@ -3,10 +3,11 @@
 Shows   how one slow client holds up all the others. The server answers, sleeps,
         and only then closes the connection.
 Type    python3 webserver3b.py                  in one terminal,
-        curl localhost:8888/hello               in a second and, at once, in a third.
+        curl localhost:8888/hello               in two more, at once.
 Expect  The first curl prints "Hello, World!" at once and ends after 60 seconds.
-        The second is connected, by the kernel, and waits in the listen queue. Its
-        answer comes when the first one ends, and is followed by a sleep of its own.
+        The second is connected, by the kernel, and waits in the listen queue.
+        Its answer comes when the first one ends, and a sleep of its own
+        follows.
 Try     --delay 5 for a shorter sleep. n clients take n delays.
 Next    webserver3c.py serves them all at once.
 """

@@ -1,12 +1,14 @@
 """Stage 3c: a concurrent server. Each connection gets a child process.
 
-Shows   fork. It is called once and returns twice: in the parent and in the child.
-        Both have a copy of every descriptor, and each closes what it does not need.
+Shows   fork. It is called once and returns twice: in the parent and in the
+        child. Both have a copy of every descriptor, and each closes what it
+        does not need.
 Type    python3 webserver3c.py                  in one terminal,
         curl localhost:8888/hello               in a second and a third.
-Expect  Both print "Hello, World!" at once and end after 60 seconds: the children
-        sleep side by side while the parent accepts. The server prints its PID, and
-        each child prints its own and its parent's. Compare them with ps -ef.
+Expect  Both print "Hello, World!" at once and end after 60 seconds: the
+        children sleep side by side while the parent accepts. The server prints
+        its PID, and each child prints its own and its parent's. Compare them
+        with ps -ef.
 Try     --delay 5, and ps -ef again when both have ended. The children are still
         listed, as <defunct>. webserver3d.py comes back to that.
 Next    webserver3d.py forgets to close a copy.

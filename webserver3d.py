@@ -1,19 +1,21 @@
 """Stage 3d: the parent keeps its copy of every connection. That is a mistake.
 
-Shows   that a connection ends only when the last copy of its descriptor is closed,
-        and that a careless server runs out of descriptors, or of processes.
+Shows   that a connection ends only when the last copy of its descriptor is
+        closed, and that a careless server runs out of descriptors, or of
+        processes.
 Type    python3 webserver3d.py                  in one terminal,
         curl localhost:8888/hello               in another.
-Expect  curl prints "Hello, World!" and never ends. The child has closed its copy
-        and is gone, but the parent still holds one. Each connection costs the
-        parent a descriptor and leaves a zombie, <defunct> in ps -ef, which even
-        kill -9 does not remove. Both go when the server goes.
-Try     ulimit -n 256                           before you start the server, then
+Expect  curl prints "Hello, World!" and never ends. The child has closed its
+        copy and is gone, but the parent still holds one. Each connection costs
+        the parent a descriptor and leaves a zombie, <defunct> in ps -ef, which
+        even kill -9 does not remove. Both go when the server goes.
+Try     ulimit -n 256                           before the server, then
         python3 client3.py --max-clients=300    in another terminal. The server
         dies in accept: too many open files.
-Try     ulimit -n 500; ulimit -u 400            in a new terminal, then the server,
-        python3 client3.py --max-clients=100 --max-conns=5      in another. The server
-        dies in fork: no more processes. (Not as root, who has no such limit.)
+Try     ulimit -n 500; ulimit -u 400            before the server, then
+        python3 client3.py --max-clients=100 --max-conns=5
+        in another terminal. The server dies in fork: no more processes. (Take new
+        terminals for both, and not as root, who has no such limit.)
 Next    webserver3e.py closes its copy again, and reaps its children.
 """
 

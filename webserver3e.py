@@ -1,14 +1,15 @@
 """Stage 3e: the parent reaps its children. The first one kills it.
 
-Shows   that a signal interrupts a system call. When a child ends, the kernel sends
-        SIGCHLD to the parent. Its handler calls wait, and no zombie is left. But
-        the parent was blocked in accept, which now fails with the error EINTR.
+Shows   that a signal interrupts a system call. When a child ends, the kernel
+        sends SIGCHLD to the parent. Its handler calls wait, and no zombie is
+        left. But the parent was blocked in accept, which now fails with the
+        error EINTR.
 Type    python3 webserver3e.py                  in one terminal,
         curl localhost:8888/hello               in another.
 Expect  curl prints "Hello, World!" and ends after 3 seconds. The server reports
         the child that it reaped, and dies of an InterruptedError in accept.
-Note    Since version 3.5 Python's own accept tries again by itself (PEP 475). To
-        show what the kernel does, accept below calls the C library's, once.
+Note    Since version 3.5 Python's own accept tries again by itself (PEP 475).
+        To show what the kernel does, accept below calls the C library's, once.
 Next    webserver3f.py tries again, too.
 """
 

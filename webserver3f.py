@@ -1,12 +1,12 @@
 """Stage 3f: an interrupted accept is called again. Some zombies stay.
 
-Shows   that signals are not queued. Children that end together may cause a single
-        SIGCHLD, and one wait reaps one child.
+Shows   that signals are not queued. Children that end together may cause a
+        single SIGCHLD, and one wait reaps one child.
 Type    python3 webserver3f.py                  in one terminal,
         curl localhost:8888/hello               in another, a few times.
 Expect  Every curl is served and every child is reaped.
-Try     python3 client3.py --max-clients 128    and then ps -ef: many children are
-        still listed, as <defunct>.
+Try     python3 client3.py --max-clients 128    and then ps -ef: many children
+        are still listed, as <defunct>.
 Next    webserver3g.py reaps them all.
 """
 

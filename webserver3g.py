@@ -1,20 +1,20 @@
 """Stage 3g: a concurrent server that cleans up after itself.
 
-Shows   that one SIGCHLD may stand for many children. The handler has to ask again,
-        without blocking, until no ended child is left.
+Shows   that one SIGCHLD may stand for many children. The handler has to ask
+        again, without blocking, until no ended child is left.
 Type    python3 webserver3g.py                  in one terminal,
         curl localhost:8888/hello               in another,
         python3 client3.py --max-clients 128    as often as you like.
 Expect  Every client is served, and ps -ef shows no <defunct> child afterwards.
         The parent's descriptors and memory stay as they were.
 Note    This is Python's own accept again; 3f's loop is built into it (PEP 475).
-        The handler reports no child: a line for each would cost speed.
-        What killed 3d does not kill this server: when accept or fork fails, it
-        says so and goes on.
-Note    A small gap remains. Python runs the handler between two of its own steps. A
-        SIGCHLD that comes after the last step before accept blocks is handled only
-        when the next client comes, and until then the child stays a zombie.
-        webserver3h.py closes the gap.
+        The handler reports no child: a line for each would cost speed. What
+        killed 3d does not kill this server: when accept or fork fails, it says
+        so and goes on.
+Note    A small gap remains. Python runs the handler between two of its own
+        steps. A SIGCHLD that comes after the last step before accept blocks is
+        handled only when the next client comes, and until then the child stays
+        a zombie. webserver3h.py closes the gap.
 Next    webserver3h.py runs a real web application in this way.
 """
 
