@@ -37,9 +37,14 @@ def test_handler_reports_the_child_that_it_reaped(serve):
 
     Hint: Call wait in the handler, and print the PID that it returns.
     """
-    server = serve(delay=0)
-    child = one_child_ends(server)
-    wait_until_printed(server, rf"\b{child.pid}\b")
+    server = serve(delay=1)
+    client = server.connect_and_rest()
+    child = server.wait_until_children(1)[0]
+    client.ask()
+    client.wait_for_answer()
+    server.wait_until_blocked()  # the child has said what it has to say, and sleeps
+    before = len(server.output)
+    wait_until_printed(server, rf"\b{child.pid}\b", after=before)
 
 
 def test_interrupted_accept_kills_the_server(serve):

@@ -314,15 +314,16 @@ def user_with_few_processes(count):
     return {"wrapper": wrapper, "limits": {resource.RLIMIT_NPROC: count}}
 
 
-def wait_until_printed(server, pattern, what=None):
+def wait_until_printed(server, pattern, what=None, after=0):
     """Wait until the server has printed a line in which a regular expression is found.
 
+    after is how many characters of its output came before that line could.
     Raises AssertionError if it does not print it, and Unusable if it does when it is
     told to end: its output is held back in a buffer then, and no test will see it.
     """
 
     def printed():
-        return re.search(pattern, server.output, re.MULTILINE)
+        return re.search(pattern, server.output[after:], re.MULTILINE)
 
     try:
         wait_until(printed, f"the server prints {what or pattern}")
