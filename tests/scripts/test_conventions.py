@@ -285,6 +285,7 @@ def test_3g_gives_up_a_client_when_fork_fails_and_goes_on(serve, errors):
 @pytest.mark.parametrize("errors", [[], ["sh", "-c", 'exec "$@" 2>&-', "sh"]])
 def test_3g_lets_a_client_wait_when_accept_fails_and_goes_on(serve, errors):
     server = serve("3g", wrapper=errors)
+    server.wait_until_blocked()
     with server.soft_limit(resource.RLIMIT_NOFILE, max(server.descriptors()) + 1):
         # The call of accept that is under way has got its descriptor; the next has not.
         server.ask().wait_for_end()
