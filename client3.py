@@ -66,7 +66,7 @@ def run_clients(options):
     outcomes = collections.Counter()
     report_read, report_write = os.pipe()  # from the clients: a line per connection
     hold_read, hold_write = os.pipe()  # to the clients: its end lets them go
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored: nobody to wait for
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, waitpid finds no child
     pids = []
     for _ in range(options.max_clients):
         try:
@@ -86,7 +86,8 @@ def run_clients(options):
 
     os.close(report_write)
     try:
-        with open(report_read, encoding="utf-8") as reports:  # ends when every child has closed its copy
+        # The reports end when every child has closed its copy of the pipe.
+        with open(report_read, encoding="utf-8") as reports:
             for line in reports:
                 outcomes[line.rstrip("\n")] += 1
                 if on_terminal():

@@ -263,7 +263,8 @@ def section(results):
     sentences = "\n".join(wrapped(each, "- ") for each in conclusions(results))
     reading = f"""`ab` has {cost.CLIENTS} clients ask all the time, on the same processors.
     Half of the connections take no longer than p50, and 99 of 100 no longer than p99."""
-    more = f"""{measured_on(results)} [The report](benchmarks/results/report.md) has the
+    more = f"""{measured_on(results)} Since then 3g prints PIDs as well, and answers about a
+    tenth fewer requests. [The report](benchmarks/results/report.md) has the
     rest: the latency as a chart, where the time goes in 3g, and what was tried to make it
     less. With the environment of the test command above, this measures your machine, in
     about four minutes, and writes `benchmarks/my-results/report.md`. It needs `ab`, which

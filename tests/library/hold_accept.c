@@ -1,5 +1,5 @@
 /* Makes a gap certain that is luck otherwise. accept(2) is held back for 60 ms where it
- * would block: a signal that comes in these runs its handler, and does not interrupt the
+ * would block: a signal that comes meanwhile runs its handler, and does not interrupt the
  * call. The time is spent running, not asleep: whoever looks at the process sees that it
  * is not in accept yet.
  *

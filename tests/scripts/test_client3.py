@@ -101,7 +101,8 @@ def test_first_bytes_are_enough(load, listener):
 def test_defaults_are_one_connection_to_localhost_port_8888(start):
     client = start(Program, [*CLIENT, "--help"])  # who is on that port is left alone
     assert client.wait() == 0
-    for option, default in {"host": "localhost", "port": 8888, "max-conns": 1}.items():
+    defaults = {"host": "localhost", "port": 8888, "max-clients": 1, "max-conns": 1}
+    for option, default in defaults.items():
         explained = client.output.rpartition(f"  --{option}")[2]
         assert re.search(r"\(default: (\S+)\)", explained)[1] == str(default)
 

@@ -371,7 +371,7 @@ OUTPUTS = {">/dev/full": 1, ">&-": 1, ">&- 2>&-": 0, "<&- >&- 2>&-": 0, ">/dev/f
 
 
 @LINUX_ONLY  # /dev/full is Linux's (full(4))
-@pytest.mark.parametrize("stage", ["3a", "3d", "3g"])  # all of them print by show()
+@pytest.mark.parametrize("stage", ["3a", "3d", "3g"])  # all stages print by show() alone
 def test_clients_are_answered_where_nothing_can_be_printed(start, stage):
     options = ["--delay", "0"] if stage in ARTICLES_DELAY else []
     started = {}
@@ -382,10 +382,17 @@ def test_clients_are_answered_where_nothing_can_be_printed(start, stage):
         started[output] = program, port
     for output, (program, port) in started.items():
         wait_until(lambda: system.listening(port), f"it listens with {output}")
-        for _ in range(1 if stage == "3e" else 2):  # 3e dies when the first child ends
+        for _ in range(2):
             assert_answered(port)
-        assert "Traceback" not in program.errors or stage == "3e"
-        assert len(program.errors.splitlines()) == OUTPUTS[output] or stage == "3e"
+        assert "Traceback" not in program.errors
+        assert len(program.errors.splitlines()) == OUTPUTS[output]
+
+
+@all_stages
+def test_all_that_is_printed_goes_through_show(stage):
+    elsewhere = script(stage).replace(pieces(stage)["show"], "")
+    assert pieces(stage)["show"] == pieces("3a")["show"]
+    assert not re.search(r"\bprint\(|os\.write\(|std(out|err)\.write", elsewhere)
 
 
 @all_stages
@@ -396,7 +403,7 @@ def test_clients_are_answered_when_nobody_reads_the_output_any_more(begin, stage
     os.close(write)
     port = int(read_until(read, r"^Serving HTTP on port (\d+) \.\.\.\n")[1])
     os.close(read)
-    for _ in range(1 if stage == "3e" else 2):
+    for _ in range(1 if stage == "3e" else 2):  # 3e dies when the first child ends
         assert_answered(port)
     if stage != "3e":
         resting = lambda: all(p.state in system.BLOCKED for p in program.processes())
