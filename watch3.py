@@ -1,0 +1,768 @@
+"""A live picture of a server: its queue, its processes, and who holds what.
+
+Type    python webserver3d.py               in one terminal,
+        curl localhost:8888/hello           in another,
+        python watch3.py                    in a third; or
+        python watch3.py --once             for one picture, as text; or
+        python watch3.py --svg picture.svg  for one picture, as a drawing.
+Expect  A picture that follows the server on port 8888, whichever it is, until
+        Ctrl-C. The exit status of --once and --svg is 0 if there was a server.
+Note    It needs rich and psutil, which you have where you have installed what
+        the tests need. There it is .venv/bin/python watch3.py.
+Note    It only looks: it connects to nobody, stops nobody, and says what it may
+        not see of other users' processes. The listen queue, pending signals and
+        the call that a process waits in are shown on Linux only.
+"""
+
+import argparse
+import collections
+import contextlib
+import io
+import itertools
+import os
+import platform
+import re
+import signal
+import socket
+import struct
+import sys
+import time
+from typing import NamedTuple, Optional
+
+try:
+    import psutil
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.segment import Segment
+    from rich.table import Table
+    from rich.text import Text
+    from rich.tree import Tree
+except ImportError as error:
+    sys.exit(f"{error}. Install what is missing: .venv/bin/pip install rich psutil")
+
+LINUX = sys.platform == "linux"
+GONE = (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess)
+HIDDEN = (PermissionError, psutil.AccessDenied)
+SCAN_SECONDS = 1  # the clients' programs are looked for at most this often
+ZOMBIE = "Z"
+
+# The states of TCP (RFC 9293, section 3.3.2) by Linux's numbers, and what they mean for the
+# end that is in them. TIME_WAIT is left out: no process has anything to do with it.
+STATES = {
+    1: ("ESTABLISHED", "open"),
+    2: ("SYN_SENT", "asks to be connected, and has no reply yet"),
+    3: ("SYN_RECV", "was asked, and is being connected"),
+    4: ("FIN_WAIT1", "has closed, and waits for a reply to that"),
+    5: ("FIN_WAIT2", "has closed, and waits for the other end to close"),
+    7: ("CLOSE", "is over"),
+    8: ("CLOSE_WAIT", "knows that the other end has closed, and has not closed itself"),
+    9: ("LAST_ACK", "has closed last, and waits for a reply to that"),
+    10: ("LISTEN", "takes connections"),
+    11: ("CLOSING", "has closed at the same time as the other end"),
+}
+MEANING = dict(STATES.values())
+
+# System calls by their numbers, and what they are in Python. Those in ON_DESCRIPTOR have a
+# descriptor as their first argument.
+CALLS = {
+    "x86_64": {
+        0: "read", 1: "write", 7: "poll", 23: "select", 35: "sleep", 43: "accept",
+        44: "send", 45: "recv", 46: "send", 47: "recv", 61: "wait", 202: "a lock",
+        230: "sleep", 232: "epoll", 247: "wait", 270: "select", 271: "poll",
+        281: "epoll", 288: "accept",
+    },
+    "aarch64": {
+        22: "epoll", 63: "read", 64: "write", 72: "select", 73: "poll", 95: "wait",
+        98: "a lock", 101: "sleep", 115: "sleep", 202: "accept", 206: "send",
+        207: "recv", 211: "send", 212: "recv", 242: "accept", 260: "wait",
+    },
+}.get(platform.machine(), {})  # fmt: skip
+ON_DESCRIPTOR = ("accept", "read", "recv", "send", "write")
+# The same by the kernel's own functions. Those may be seen of all one's processes, the
+# system call only of those that one may trace (proc_pid_syscall(5), proc_pid_wchan(5)).
+FUNCTIONS = {
+    "inet_csk_accept": "accept", "sk_wait_data": "recv", "sk_stream_wait_memory": "send",
+    "hrtimer_nanosleep": "sleep", "do_wait": "wait", "do_select": "select",
+    "do_sys_poll": "poll", "ep_poll": "epoll", "futex_wait_queue": "a lock",
+    "pipe_read": "read", "anon_pipe_read": "read", "pipe_write": "write",
+}  # fmt: skip
+
+
+# What the system knows of sockets
+
+
+class Socket(NamedTuple):
+    """A listening socket, or one end of a connection.
+
+    own and other are its two ends, each an address and a port. name is what its descriptors
+    refer to, None if there are none: before accept, and after the last close. queued is how
+    many connections wait in its listen queue, of which backlog is the length that listen
+    was given; both None where they are not known.
+    """
+
+    state: str
+    own: tuple
+    other: tuple
+    name: Optional[str]
+    queued: Optional[int] = None
+    backlog: Optional[int] = None
+
+
+def sockets_with(port):
+    """The TCP sockets with a port at either end, or all of them for 0, without TIME_WAIT.
+
+    On Linux those of all processes, elsewhere of those that one may look into.
+    """
+    try:
+        ends = {(port, 0), (0, port)}
+        return [found for pair in ends for found in sockets_of_the_kernel(*pair)]
+    except (AttributeError, OSError):
+        found = sockets_of_all_processes()
+        return [one for one in found if port in (0, one.own[1], one.other[1])]
+
+
+def sockets_of_the_kernel(own_port, other_port):
+    """Ask Linux for the TCP sockets with these ports; 0 is any (sock_diag(7), netlink(7)).
+
+    Raises AttributeError on another system, OSError if the kernel does not answer that.
+    """
+    states = sum(1 << number for number in STATES)
+    for family in (socket.AF_INET, socket.AF_INET6):
+        request = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, states)
+        request += struct.pack("!HH", own_port, other_port) + bytes(36) + 8 * b"\xff"
+        header = struct.pack("=IHHII", 16 + len(request), 20, 0x301, 1, 0)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as kernel:
+            kernel.send(header + request)
+            for message in messages(kernel):
+                yield unpacked(family, message)
+
+
+def messages(kernel):
+    """The parts of the kernel's answer, each with a header of 16 bytes (netlink(7))."""
+    while True:
+        data = kernel.recv(1 << 18)
+        while data:
+            length, kind = struct.unpack_from("=IH", data)
+            if kind == 3:  # NLMSG_DONE
+                return
+            if kind == 2:  # NLMSG_ERROR
+                raise OSError("the kernel does not tell about its sockets")
+            yield data[16:length]
+            data = data[(length + 3) & ~3 :]
+
+
+def unpacked(family, message):
+    """The socket that a struct inet_diag_msg describes (sock_diag(7))."""
+    state, own_port, other_port = struct.unpack_from("!xBxxHH", message)
+    queued, backlog, _, inode = struct.unpack_from("=IIII", message, 56)
+    size = 4 if family == socket.AF_INET else 16
+    own, other = (
+        socket.inet_ntop(family, message[start : start + size]).replace("::ffff:", "")
+        for start in (8, 24)
+    )
+    name = f"socket:[{inode}]" if inode else None
+    ends = (own, own_port), (other, other_port)
+    return Socket(STATES[state][0], *ends, name, queued, backlog)
+
+
+def sockets_of_all_processes():
+    """The same from psutil, for other systems: of those processes that one may look into."""
+    found = set()
+    for pid in psutil.pids():
+        with contextlib.suppress(*GONE, *HIDDEN):
+            found.update(sockets_of(pid).values())
+    return [one for one in found if one.state in MEANING]
+
+
+def sockets_of(pid):
+    """The TCP sockets of a process by its descriptors, from psutil."""
+    found = {}
+    for one in psutil.Process(pid).net_connections("tcp"):
+        own, other = (tuple(end) or ("", 0) for end in (one.laddr, one.raddr))
+        found[one.fd] = Socket(one.status, own, other, f"socket:{own}{other}")
+    return found
+
+
+# What the system knows of processes
+
+
+class Process(NamedTuple):
+    """A process. state is a letter of ps(1).
+
+    call says which call it waits in, '' if that is not known. descriptors is a dict from
+    their numbers to what they refer to; None if that may not be seen.
+    """
+
+    pid: int
+    parent: int
+    state: str
+    threads: int
+    call: str
+    descriptors: Optional[dict]
+
+
+def read(path):
+    """A file's text; '' if it is not there any more, or not ours to see."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.readall().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def process(pid):
+    """A process as it is now; None if there is none."""
+    if LINUX:
+        fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+        if not fields:
+            return None
+        state, parent, threads = fields[0], int(fields[1]), int(fields[17])
+    else:
+        try:
+            known = psutil.Process(pid).as_dict(["ppid", "status", "num_threads"])
+        except GONE:
+            return None
+        state = ZOMBIE if known["status"] == psutil.STATUS_ZOMBIE else "?"
+        parent, threads = known["ppid"], known["num_threads"]
+    if state == ZOMBIE:
+        return Process(pid, parent, state, 0, "", {})
+    return Process(pid, parent, state, threads, call(pid), descriptors(pid))
+
+
+def call(pid):
+    """The system call that a process waits in, such as 'accept(3)'; '' if not known."""
+    number, *arguments = read(f"/proc/{pid}/syscall").split() or [""]
+    if not number.isdigit():
+        return FUNCTIONS.get(read(f"/proc/{pid}/wchan").partition(".")[0], "")
+    name, first = CALLS.get(int(number), ""), int(arguments[0], 16)
+    if name in ON_DESCRIPTOR:
+        return f"{name}({first})"
+    if name == "select" and first == 0:  # of no descriptors: Python 3.10's sleep
+        return "sleep"
+    return name
+
+
+def descriptors(pid):
+    """What the descriptors of a process refer to, by their numbers; None if hidden."""
+    try:
+        if not LINUX:
+            files = {file.fd: file.path for file in psutil.Process(pid).open_files()}
+            return {**files, **{fd: one.name for fd, one in sockets_of(pid).items()}}
+        found = {}
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(*GONE):
+                found[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
+        return dict(sorted(found.items()))
+    except GONE:
+        return {}
+    except HIDDEN:
+        return None
+
+
+def children(one):
+    """The PIDs of a process's children, zombies among them."""
+    folder = f"/proc/{one.pid}/task"
+    try:
+        if not LINUX:
+            return [child.pid for child in psutil.Process(one.pid).children()]
+        threads = os.listdir(folder) if one.threads > 1 else [one.pid]
+        lists = [read(f"{folder}/{thread}/children").split() for thread in threads]
+        return sorted(int(pid) for pids in lists for pid in pids)
+    except GONE:
+        return []
+
+
+def family(pid, before=()):
+    """A process and all that descend from it, parents before children.
+
+    before is what this returned last: what was a zombie then is not looked at again.
+    """
+    zombies = {one.pid: one for one in before if one.state == ZOMBIE}
+    found, to_do = [], [pid]
+    while to_do:
+        pid = to_do.pop()
+        one = zombies.get(pid) or process(pid)
+        if one:
+            found.append(one)
+            if one.state != ZOMBIE:
+                to_do += reversed(children(one))
+    return found
+
+
+# One look
+
+
+class Connection(NamedTuple):
+    """A connection to the server: its client's address, and the sockets at both ends.
+
+    client and server are None for an end that is not on this machine, or is gone.
+    copies lists who has a descriptor of the server's end: processes and numbers.
+    """
+
+    address: tuple
+    client: Optional[Socket]
+    server: Optional[Socket]
+    copies: list
+
+
+class Look(NamedTuple):
+    """All that was seen of a server at one moment.
+
+    family has its processes, the parent first; none, if they may not be seen. command is
+    the parent's. pending says whether a SIGCHLD is pending for the parent, limit how many descriptors it may have; None
+    if that is not known. kept_out is how many clients of this machine are not connected.
+    """
+
+    time: str
+    listening: Optional[Socket]
+    family: list
+    command: str
+    pending: Optional[bool]
+    limit: Optional[int]
+    connections: list
+    kept_out: int
+
+
+class Watcher:
+    """Looks at the server on a port; or at a process, and the port that it listens on."""
+
+    def __init__(self, port, pid):
+        self.port = port
+        self.pid = pid
+        self._family = []  # the server's processes, as they were last
+        self.programs = {}  # the clients, by the names of their sockets
+        self._looked_for_programs = -SCAN_SECONDS
+
+    def look(self):
+        """All that can be seen now; None if there is no server."""
+        found = sockets_with(self.port or 0)
+        listening = [one for one in found if one.state == "LISTEN"]
+        listening = [one for one in listening if self.port in (None, one.own[1])]
+        if self.pid:
+            processes = family(self.pid, self._family)
+            if not processes or processes[0].state == ZOMBIE:
+                return None
+            listening = [one for one in listening if has(processes, one)]
+        elif not listening:
+            return None
+        else:
+            processes = self.owners_family(listening)
+        self._family = processes
+        first = next((one for one in listening if has(processes, one)), None)
+        first = first or next(iter(listening), None)
+        pid = processes[0].pid if processes else None
+        connections, kept_out = self.connections(found, first, processes)
+        return Look(
+            time.strftime("%H:%M:%S"), first, processes, command(pid), pending(pid),
+            limit(pid), connections, kept_out,
+        )  # fmt: skip
+
+    def owners_family(self, listening):
+        """The processes of the server that listens; none if they may not be seen."""
+        known = family(self._family[0].pid, self._family) if self._family else []
+        if any(has(known[:1], one) for one in listening):
+            return known
+        found = [owner for one in listening for owner in owners(one.name)]
+        return family(found[0]) if found else []
+
+    def connections(self, found, listening, processes):
+        """The connections to the server, and how many clients are kept out."""
+        if not listening:
+            return [], 0
+        port = listening.own[1]
+        copies = collections.defaultdict(list)
+        for one in processes:
+            for number, name in (one.descriptors or {}).items():
+                copies[name].append((one.pid, number))
+        by_ends = {(one.own, one.other): one for one in found if one.state != "LISTEN"}
+        connections, kept_out = [], 0
+        for (own, other), one in by_ends.items():
+            opposite = by_ends.get((other, own))
+            if own[1] == port:
+                held_by = copies[one.name] if one.name else []
+                connections.append(Connection(other, opposite, one, held_by))
+            elif other[1] == port and one.state == "SYN_SENT":
+                kept_out += 1
+            elif other[1] == port and not opposite:
+                connections.append(Connection(own, one, None, []))
+        connections.sort(key=lambda one: (not one.copies, one.copies, one.address))
+        self.look_for_programs({one.client.name for one in connections if one.client})
+        return connections, kept_out
+
+    def look_for_programs(self, names):
+        """Find out which programs the clients are, if that is not known of all of them."""
+        unknown = names - self.programs.keys()
+        if not unknown or time.monotonic() < self._looked_for_programs + SCAN_SECONDS:
+            return
+        self.programs = {name: self.programs.get(name) for name in names - unknown}
+        for pid in psutil.pids():
+            for name in unknown.intersection((descriptors(pid) or {}).values()):
+                with contextlib.suppress(*GONE, *HIDDEN):
+                    self.programs[name] = f"{psutil.Process(pid).name()} {pid}"
+        self._looked_for_programs = time.monotonic()
+
+    def nobody(self):
+        """That there is no server."""
+        if self.pid:
+            return f"There is no process {self.pid}."
+        return f"Nobody listens on port {self.port}."
+
+
+def command(pid):
+    """The command line of a process, its program without the folder that it lies in."""
+    with contextlib.suppress(*GONE, *HIDDEN):
+        program, *arguments = psutil.Process(pid).cmdline() or [""]
+        return " ".join([os.path.basename(program), *arguments])
+    return ""
+
+
+def pending(pid):
+    """Whether a SIGCHLD waits to be delivered to a process (proc_pid_status(5))."""
+    lines = dict(line.split(":", 1) for line in read(f"/proc/{pid}/status").splitlines())
+    if "ShdPnd" not in lines:
+        return None
+    signals = int(lines["ShdPnd"], 16) | int(lines["SigPnd"], 16)
+    return bool(signals >> signal.SIGCHLD - 1 & 1)
+
+
+def limit(pid):
+    """How many descriptors a process may have (RLIMIT_NOFILE, getrlimit(2))."""
+    with contextlib.suppress(AttributeError, *GONE, *HIDDEN):
+        return psutil.Process(pid).rlimit(psutil.RLIMIT_NOFILE)[0]
+    return None
+
+
+def has(processes, one):
+    """Whether one of the processes has a descriptor of a socket."""
+    return any(one.name in (known.descriptors or {}).values() for known in processes)
+
+
+def owners(name):
+    """The PIDs of the processes with a descriptor of a socket, parents before children."""
+    found = [pid for pid in psutil.pids() if name in (descriptors(pid) or {}).values()]
+    known = [one for one in map(process, found) if one]
+    return [one.pid for one in sorted(known, key=lambda one: (one.parent in found, one.pid))]
+
+
+# The picture
+
+
+class Picture:
+    """A look as something that rich prints, in so many columns.
+
+    names are those of the clients' programs by the names of their sockets; history has the
+    counts of this look and of those before. rows is how many it may take, None for any
+    number. ended is when the server ended, None while it runs.
+    """
+
+    def __init__(self, look, names, history, columns, rows=None, ended=None):
+        self.look = look
+        self.names = names
+        self.history = history
+        self.columns = columns
+        self.rows = rows
+        self.ended = ended
+        servers_ends = ((one.server, one.address[1]) for one in look.connections)
+        self._clients = {one.name: port for one, port in servers_ends if one}
+
+    def __rich_console__(self, console, options):
+        """All its lines; where there are too many, the last says how many are left out."""
+        processes = sum(one.state != ZOMBIE for one in self.look.family[1:])
+        connections = len(self.look.connections)
+        if self.rows:
+            shortest = self.lines(console, options, 0, 0)  # with lines for what is left out
+            room = self.rows - len(shortest)
+            if processes + connections > room + (processes > 0) + (connections > 0):
+                # The processes have what the connections leave, but half of it at least.
+                processes = max(min(processes, max(room // 2, room - connections)), 0)
+                connections = max(room - processes, 0)
+        lines = self.lines(console, options, processes, connections)
+        over = len(lines) - (self.rows or len(lines))
+        if over > 0:
+            more = line(f"+{over + 1} more lines: make the window larger")
+            lines[self.rows - 1 :] = console.render_lines(more, options)
+        for segments in lines:
+            yield from segments
+            yield Segment.line()
+
+    def lines(self, console, options, processes, connections):
+        """The lines of a picture that shows so many processes and connections."""
+        parts = [self.title(), self.queue(), "", self.tree(processes), ""]
+        parts += [*self.table(connections), "", self.counts()]
+        return console.render_lines(Group(*parts), options, pad=False)
+
+    def title(self):
+        if self.ended:
+            return line((f" The server ended at {self.ended}. Before that: ", "bold reverse"))
+        where = "no port"
+        if self.look.listening:
+            where = "port {1} of {0}".format(*self.look.listening.own)
+        return line(f"{where}, at {self.look.time}")
+
+    def queue(self):
+        """The listen queue as a bar. Linux lets it grow to one more than the backlog."""
+        listening = self.look.listening
+        if not listening or listening.backlog is None:
+            return line("listen queue  not to be seen")
+        most = listening.backlog + 1
+        cells = min(most, 20)
+        full = min(-(-listening.queued * cells // most), cells)  # rounded up
+        parts = ["listen queue  ", ("█" * full, "cyan"), "░" * (cells - full)]
+        parts.append(f" {listening.queued} of {most}")
+        if self.look.kept_out:
+            parts.append((f", {self.look.kept_out} kept out: SYN sent, no reply", "bold red"))
+        return line(*parts)
+
+    def tree(self, rows):
+        """The parent, so many of its descendants, and a line for each family's zombies."""
+        if not self.look.family:
+            return line("The server is another user's: its process is not yours to see.")
+        first, *others = self.look.family
+        living = [one for one in others if one.state != ZOMBIE]
+        nodes = {first.pid: Tree(Group(*self.parent(first)))}
+        for one in living[:rows]:
+            start = f"child {one.pid} {doing(one)}"
+            width = self.columns - 8 - len(start)
+            text = line(f"{start}, ".replace(" ,", ","), self.descriptors(one, width))
+            nodes[one.pid] = nodes[one.parent].add(text)
+        if len(living) > rows:
+            nodes[first.pid].add(line(f"+{len(living) - rows} more children"))
+        for pid, node in nodes.items():
+            zombies = [str(one.pid) for one in others if one.parent == pid and one.state == ZOMBIE]
+            if zombies:
+                what = f"{len(zombies)} ZOMBIE{'S' * (len(zombies) > 1)}"
+                which = fitting(zombies, " ", self.columns - 42 - len(what))
+                node.add(line((what, "bold red"), f", ended and not waited for: {which}"))
+        return nodes[first.pid]
+
+    def parent(self, first):
+        """The parent in three lines."""
+        facts = [doing(first)] if doing(first) else []
+        if self.look.pending is not None:
+            facts.append("SIGCHLD pending" if self.look.pending else "no SIGCHLD pending")
+        if first.threads > 1:
+            facts.append(f"{first.threads} threads")
+        if first.descriptors is not None:
+            most = f" of {self.look.limit}" if self.look.limit else ""
+            facts.append(f"{len(first.descriptors)}{most} descriptors:")
+        return [
+            line(("parent", "bold"), f" {first.pid} {self.look.command}"),
+            line(", ".join(facts)),
+            line(self.descriptors(first, self.columns)),
+        ]
+
+    def descriptors(self, one, width):
+        """The descriptors of a process, and what they refer to."""
+        if one.descriptors is None:
+            return "descriptors not yours to see"
+        meanings = {number: self.meaning(to) for number, to in one.descriptors.items()}
+        groups = itertools.groupby(meanings, meanings.get)
+        parts = [f"{' '.join(map(str, numbers))} {meaning}" for meaning, numbers in groups]
+        if len(", ".join(parts)) > width:  # those that are sockets first
+            parts.sort(key=lambda part: not re.search("client|listening", part))
+        return fitting(parts, ", ", width)
+
+    def meaning(self, target):
+        """What a descriptor refers to, in words."""
+        if self.look.listening and target == self.look.listening.name:
+            return "listening socket"
+        if target in self._clients:
+            return f"client {self._clients[target]}"
+        kind, colon, rest = target.partition(":")
+        if colon and rest.startswith("["):  # socket:[4711], pipe:[4711], anon_inode:[eventpoll]
+            return rest.strip("[]") if kind == "anon_inode" else kind
+        if target.startswith(("/dev/pts/", "/dev/tty")):
+            return f"terminal {target[len('/dev/') :]}"
+        return target if target.startswith("/dev/") else os.path.basename(target)
+
+    def table(self, rows):
+        """So many of the connections, a row each, and what the states in them mean."""
+        if not self.look.connections:
+            yield line("no connections")
+            return
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        widths = {"client": 14, "port": 5, "its end": 11, "server's end": 12}
+        for heading, width in widths.items():
+            table.add_column(heading, width=width, no_wrap=True)
+        table.add_column("copies of its descriptor", no_wrap=True)
+        for found in self.look.connections[:rows]:
+            ends = [one.state if one else "-" for one in (found.client, found.server)]
+            table.add_row(self.program(found), str(found.address[1]), *ends, self.copies(found))
+        yield table
+        if len(self.look.connections) > rows:
+            yield line(f"+{len(self.look.connections) - rows} more connections")
+        ends = [one for found in self.look.connections for one in (found.client, found.server)]
+        for state in sorted({one.state for one in ends if one} - {"ESTABLISHED"}):
+            yield line(f"{state}: {MEANING[state]}")
+
+    def program(self, found):
+        """What is known of a connection's client, besides its port."""
+        if not found.client:
+            return found.address[0]
+        if not found.client.name:
+            return "(gone)"
+        return self.names.get(found.client.name, "another user's")
+
+    def copies(self, found):
+        """Who has a descriptor of the server's end of a connection."""
+        if not found.server:
+            return "-"
+        if not found.server.name:
+            waits = found.server.state in ("ESTABLISHED", "CLOSE_WAIT")
+            return "0: in the listen queue" if waits else "0: left to the kernel"
+        if not found.copies:
+            return "hidden: another user's"
+        parent = self.look.family[0].pid
+        parts = [f"{'parent' if pid == parent else pid}'s {n}" for pid, n in found.copies]
+        return f"{len(parts)}: " + fitting(parts, ", ", self.columns - 55)
+
+    def counts(self):
+        """The counts, each with a curve of how it came about."""
+        table = Table.grid(padding=(0, 2, 0, 0))
+        width = max(self.columns // 2 - 22, 5)
+        cells = []
+        for name, values in self.history.items():
+            shape = curve(list(values)[-width:]) if len(values) > 1 else ""
+            cells += [name, f"{values[-1]:>5}", shape]
+        table.add_row(*cells[:6])
+        table.add_row(*cells[6:])
+        return table
+
+
+def line(*parts):
+    """A line of text, of texts and pairs of a text and its style, that is never wrapped."""
+    return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
+
+
+def doing(one):
+    """What a process does, in a word or two."""
+    if one.state in "Tt":
+        return "stopped"
+    if one.state == "R":
+        return "running"
+    return f"waits in {one.call}" if one.call else {"S": "asleep"}.get(one.state, "")
+
+
+def fitting(parts, between, width):
+    """The parts in a line, as many as fit in it, and how many do not."""
+    for count in range(len(parts), 0, -1):
+        text = between.join(parts[:count])
+        if count < len(parts):
+            text += f" and {len(parts) - count} more"
+        if len(text) <= width:
+            return text
+    return f"{len(parts)} in all" if parts else ""
+
+
+def curve(values):
+    """A small curve of numbers, a character each."""
+    heights = "▁▂▃▄▅▆▇█"
+    most = max([*values, 1])
+    return "".join(heights[value * (len(heights) - 1) // most] for value in values)
+
+
+# What is run
+
+
+class Watch:
+    """What was seen up to now, and how that is drawn."""
+
+    def __init__(self, port, pid):
+        self.watcher = Watcher(port, pid)
+        self.seen = None
+        self.ended = None
+        self.history = {}
+
+    def look(self):
+        """Look once more."""
+        look = self.watcher.look()
+        if look is None:
+            self.ended = self.ended or time.strftime("%H:%M:%S")
+            return
+        if self.ended:  # by another server
+            self.history = {}
+        self.seen, self.ended = look, None
+        zombies = sum(one.state == ZOMBIE for one in look.family)
+        descriptors = look.family[0].descriptors if look.family else None
+        counts = {
+            "connections": len(look.connections),
+            "children": len(look.family[1:]),
+            "zombies": zombies,
+            "descriptors": len(descriptors or {}),
+        }
+        for name, count in counts.items():
+            self.history.setdefault(name, collections.deque(maxlen=200)).append(count)
+
+    def picture(self, columns, rows=None):
+        """What was seen last."""
+        if self.seen is None:
+            return line(self.watcher.nobody())
+        names = self.watcher.programs
+        return Picture(self.seen, names, self.history, columns, rows, self.ended)
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--port", type=int, help="watch the server on this port (default: 8888)"
+    )
+    parser.add_argument("--pid", type=int, help="watch this process instead")
+    parser.add_argument(
+        "--interval",
+        type=float,
+        default=0.5,
+        metavar="SECONDS",
+        help="how long to wait between two looks (default: %(default)s)",
+    )
+    parser.add_argument("--once", action="store_true", help="print one picture and end")
+    parser.add_argument("--svg", metavar="FILE", help="draw one picture into a file and end")
+    options = parser.parse_args()
+    if options.pid is None and options.port is None:
+        options.port = 8888
+    if options.port is not None and not 1 <= options.port <= 65535:
+        parser.error("argument --port: must be from 1 to 65535")
+    if options.pid is not None and options.pid < 1:
+        parser.error("argument --pid: must be 1 or more")
+    if not 0.1 <= options.interval <= 3600:
+        parser.error("argument --interval: must be from 0.1 to 3600 seconds")
+    return options
+
+
+def main():
+    options = parse_options()
+    watch = Watch(options.port, options.pid)
+    if sys.stdout:
+        sys.stdout.reconfigure(errors="replace")  # where it cannot have bars and curves
+    console = Console(highlight=False)
+    if options.svg:
+        watch.look()
+        drawn = Console(record=True, width=80, file=io.StringIO(), highlight=False)
+        drawn.print(watch.picture(80))
+        svg = drawn.export_svg(title="watch3.py")
+        svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # from elsewhere
+        with open(options.svg, "w", encoding="utf-8") as file:
+            file.write(svg)
+    elif options.once or not console.is_terminal:
+        watch.look()
+        console.print(watch.picture(console.width))
+        print(end="", flush=True)
+    else:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # restores the terminal
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                watch.look()
+                live.update(watch.picture(*console.size), refresh=True)
+                time.sleep(options.interval)
+    sys.exit(0 if watch.seen else 1)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        pass
+    except OSError as error:
+        sys.stdout = None  # nothing is left to flush
+        sys.exit(f"Cannot show the picture: {error}")
