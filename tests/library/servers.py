@@ -231,11 +231,11 @@ class Server(Program):
         """Let it go on after stop() (SIGCONT)."""
         self.send_signal(signal.SIGCONT)
 
-    def stop_and_go(self, count):
-        """Let count children end while it is stopped, and then let it go on.
+    def stop_while_children_end(self, count):
+        """Stop it, and let count children end, which it has not been told when it goes on.
 
         All their SIGCHLDs have become one by then: a signal that is pending already is
-        not queued again (signal(7)). Returns how many of them stay zombies.
+        not queued again (signal(7)).
         """
         before = len(self.children())
         clients = [self.connect() for _ in range(count)]
@@ -250,6 +250,14 @@ class Server(Program):
             lambda: len(self.zombies()) == before + count,
             f"{count} children end when they have answered",
         )
+
+    def stop_and_go(self, count):
+        """As stop_while_children_end(), and let it go on.
+
+        Returns how many of them stay zombies.
+        """
+        before = len(self.children())
+        self.stop_while_children_end(count)
         self.go_on()
         self.wait_until_blocked()
         return len(self.zombies()) - before

@@ -1,0 +1,277 @@
+"""watch3.py: what each stage looks like through it, and that it only looks."""
+
+import importlib.util
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+from library import system
+from library.programs import Program, wait_until
+from library.servers import (
+    LINUX_ONLY,
+    LONG,
+    ROOT,
+    OwnServer,
+    free_port,
+    needs,
+    user_with_few_processes,
+)
+
+MISSING = [name for name in ("rich", "psutil") if importlib.util.find_spec(name) is None]
+pytestmark = [
+    pytest.mark.skipif(MISSING != [], reason=f"there is no {' and no '.join(MISSING)}"),
+    LINUX_ONLY,  # what is shown elsewhere was never seen by these tests
+]
+WATCH = [sys.executable, ROOT / "watch3.py"]
+# A server in C is in benchmarks/. These two are another's design, and a process that not
+# even its own user may look into (prctl(2), PR_SET_DUMPABLE is 4).
+THREADED = "import http.server as s; s.test(s.SimpleHTTPRequestHandler, s.ThreadingHTTPServer,"
+THREADED += " port=0, bind='127.0.0.1')"
+HIDDEN = """if True:
+    import ctypes, signal, socket
+    ctypes.CDLL(None).prctl(4, 0)
+    listen_socket = socket.create_server(("127.0.0.1", 0))
+    print("port", listen_socket.getsockname()[1], flush=True)
+    signal.pause()
+"""
+
+
+@pytest.fixture
+def serve(start):
+    """serve(stage, delay) starts a stage's server."""
+    return lambda stage, delay=0: start(OwnServer, stage, delay=delay)
+
+
+@pytest.fixture
+def once(start):
+    """once(port, option, ...) is the picture of the server on a port, as it is printed."""
+
+    def once(port, *options, status=0, wrapper=()):
+        command = [*wrapper, *WATCH, "--once", "--port", str(port), *options]
+        program = start(Program, command, env={"COLUMNS": "80"})
+        assert program.wait() == status, program.errors
+        assert program.errors == ""
+        return program.output
+
+    return once
+
+
+def rows(picture):
+    """The connections in a picture: for each the states at both ends, and the copies."""
+    state = "([A-Z_0-9]+)"
+    return re.findall(rf"^\S+(?: \d+)? +\d+  {state} +{state} +(.*?) *$", picture, re.MULTILINE)
+
+
+# Each stage
+
+
+def test_3a_is_kept_in_recv_by_a_silent_client_while_the_next_one_waits(start, once):
+    server = start(OwnServer, "3a")
+    silent = server.connect_and_rest()
+    second = server.ask()
+    server.wait_until_queued(1, unless=second)
+    picture = once(server.port)
+    assert "█░░░░░ 1 of 6\n" in picture
+    assert f"parent {server.pid} " in picture
+    assert "waits in recv(4)" in picture
+    assert f"3 listening socket, 4 client {silent.port}" in picture
+    assert rows(picture) == [
+        ("ESTABLISHED", "ESTABLISHED", "1: parent's 4"),
+        ("ESTABLISHED", "ESTABLISHED", "0: in the listen queue"),
+    ]
+
+
+def test_3bs_queue_grows_to_6_and_keeps_the_next_client_out(serve, once):
+    server = serve("3b", LONG)
+    server.ask().wait_for_answer()
+    for waiting in range(1, 7):
+        server.connect()
+        if waiting in (1, 6):
+            picture = once(server.port)
+            assert f" {waiting} of 6\n" in picture
+            assert "waits in sleep" in picture
+    server.try_to_connect().wait_until_kept_waiting()
+    assert "██████ 6 of 6, 1 kept out" in once(server.port)
+
+
+def test_3cs_children_sleep_and_each_holds_its_own_client(serve, once):
+    server = serve("3c", LONG)
+    for _ in range(2):
+        server.ask().wait_for_answer()
+    server.wait_until_blocked()
+    picture = once(server.port)
+    assert "waits in accept(3)" in picture
+    first, second = sorted(child.pid for child in server.children())
+    assert re.findall(r"child (\d+) waits in sleep", picture) == [str(first), str(second)]
+    copies = [row[2] for row in rows(picture)]
+    assert copies == [f"1: {first}'s 4", f"1: {second}'s 4"]
+
+
+def test_3d_holds_a_second_copy_of_each_connection(serve, once):
+    server = serve("3d", LONG)
+    server.ask().wait_for_answer()
+    server.wait_until_blocked()
+    child, = server.children()
+    copies = [row[2] for row in rows(once(server.port))]
+    assert copies == [f"2: parent's 4, {child.pid}'s 4"]
+
+
+def test_3d_holds_the_last_copy_when_the_child_is_a_zombie_and_the_client_gone(serve, once):
+    server = serve("3d")
+    client = server.ask()
+    client.wait_for_answer()
+    server.wait_until_zombies(1)
+    picture = once(server.port)
+    assert f"1 ZOMBIE, ended and not waited for: {server.zombies()[0].pid}\n" in picture
+    assert rows(picture) == [("ESTABLISHED", "ESTABLISHED", "1: parent's 4")]
+    client.close()
+    picture = once(server.port)
+    assert rows(picture) == [("FIN_WAIT2", "CLOSE_WAIT", "1: parent's 4")]
+    assert "(gone)" in picture  # no program has the client's end any more
+    assert "FIN_WAIT2: has closed" in picture
+    assert "CLOSE_WAIT: knows that the other end has closed" in picture
+
+
+def test_3e_is_gone(serve, once):
+    server = serve("3e")
+    server.ask_at_rest()
+    server.wait()
+    assert once(server.port, status=1) == f"Nobody listens on port {server.port}.\n"
+
+
+def test_3f_has_one_signal_pending_for_20_children_and_then_19_zombies(serve, once):
+    server = serve("3f")
+    server.stop_while_children_end(20)
+    picture = once(server.port)
+    assert "stopped, SIGCHLD pending" in picture
+    assert "20 ZOMBIES, ended" in picture
+    server.go_on()
+    server.wait_until_blocked()
+    picture = once(server.port)
+    assert "waits in accept(3), no SIGCHLD pending" in picture
+    assert "19 ZOMBIES, ended" in picture
+
+
+def test_3g_has_no_zombie(serve, once):
+    server = serve("3g")
+    server.stop_and_go(20)
+    picture = once(server.port)
+    assert "ZOMBIE" not in picture
+    assert re.search(r"zombies +0 ", picture)
+    assert {row[2] for row in rows(picture)} == {"0: left to the kernel"}
+
+
+# Other servers
+
+
+@needs("cc")
+def test_server_in_c(start, once, tmp_path):
+    subprocess.run(["cc", ROOT / "benchmarks/fork.c", "-o", tmp_path / "server"], check=True)
+    port = free_port()
+    program = start(Program, [tmp_path / "server", str(port)])
+    wait_until(lambda: system.listening(port), "it listens")
+    wait_until(lambda: program.processes()[0].state in system.BLOCKED, "it is asleep")
+    picture = once(port)
+    assert f"parent {program.pid} server" in picture
+    assert "waits in accept(3)" in picture
+
+
+def test_threaded_server_holds_the_connections_itself(start, once):
+    program = start(Program, [sys.executable, "-u", "-c", THREADED])
+    port = int(wait_until(lambda: re.search(r"port (\d+)", program.output), "its port")[1])
+    with socket.create_connection(("127.0.0.1", port)):
+        wait_until(lambda: len(os.listdir(f"/proc/{program.pid}/task")) == 2, "it has a thread")
+        picture = once(port)
+    assert "2 threads" in picture
+    assert [row[2] for row in rows(picture)] == ["1: parent's 4"]
+    assert re.search(r"children +0 ", picture)
+
+
+def test_process_that_one_may_not_look_into(start, once):
+    program = start(Program, [sys.executable, "-c", HIDDEN])
+    port = wait_until(lambda: re.search(r"port (\d+)", program.output), "it prints its port")[1]
+    picture = once(port, wrapper=user_with_few_processes(0)["wrapper"])
+    assert "another user's" in picture
+    assert "descriptors:" not in picture
+
+
+def test_process_by_its_pid(serve, start):
+    server = serve("3g")
+    program = start(Program, [*WATCH, "--once", "--pid", str(server.pid)])
+    assert program.wait() == 0
+    assert f"port {server.port} of 127.0.0.1" in program.output
+    server.kill()
+    program = start(Program, [*WATCH, "--once", "--pid", str(server.pid)])
+    assert program.wait() == 1
+    assert program.output == f"There is no process {server.pid}.\n"
+
+
+# Live
+
+
+def test_it_follows_servers_that_fork_end_and_start_until_ctrl_c(start, serve):
+    server = serve("3f")
+    command = [*WATCH, "--interval", "0.1", "--port", str(server.port)]
+    live = start(Program, command, env={"TERM": "xterm"}, terminal=True, keyboard=True)
+    wait_until(lambda: f" {server.pid} python" in live.output, "the server is seen")
+    assert server.load("--max-clients", "100", "--timeout", "60").wait(60) == 0
+    server.send_signal(signal.SIGKILL)
+    server.wait()
+    wait_until(lambda: "The server ended at " in live.output, "its end is seen")
+    again = start(OwnServer, "3f", "--port", str(server.port))
+    wait_until(lambda: f" {again.pid} python" in live.output, "the next one is seen")
+    os.write(live._terminal, b"\x03")
+    assert live.wait() == 0
+    assert "Traceback" not in live.output
+    restored = live.output[live.output.rindex("parent") :]
+    assert "\x1b[?1049l" in restored and "\x1b[?25h" in restored  # screen and cursor (xterm)
+
+
+# Output
+
+
+def test_text_alone_suffices_and_a_drawing_has_the_same(serve, once, start, tmp_path):
+    server = serve("3d")
+    server.ask().wait_for_answer()
+    server.wait_until_zombies(1)
+    picture = once(server.port)
+    assert "\x1b" not in picture
+    drawing = tmp_path / "picture.svg"
+    program = start(Program, [*WATCH, "--port", str(server.port), "--svg", drawing])
+    assert program.wait() == 0
+    texts = ElementTree.parse(drawing).iter("{http://www.w3.org/2000/svg}text")
+    drawn = "".join(text.text for text in texts).replace("\xa0", " ")
+    for word in ("1 ZOMBIE", "1: parent's 4", "waits in accept(3)"):
+        assert word in picture and word in drawn
+    assert "url(" not in drawing.read_text(encoding="utf-8").replace("url(#", "")
+
+
+def test_where_it_cannot_print_it_says_so_in_a_line(serve, start):
+    server = serve("3g")
+    with open("/dev/full", "w") as full:
+        program = start(Program, [*WATCH, "--once", "--port", str(server.port)], stdout=full)
+        assert program.wait() == 1
+    assert program.errors.count("\n") == 1
+    assert "No space left on device" in program.errors
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--port", "0"], ["--pid", "0"], ["--interval", "0"], ["--interval", "x"], ["--no"]],
+)
+def test_bad_option_is_argparses_error(start, options):
+    program = start(Program, [*WATCH, *options])
+    assert program.wait() == 2
+    assert program.errors.startswith("usage: watch3.py")
+
+
+def test_where_a_library_is_missing_a_line_says_what_to_install(start):
+    program = start(Program, [sys.executable, "-S", ROOT / "watch3.py"])
+    assert program.wait() == 1
+    line, = program.errors.splitlines()
+    assert "pip install rich psutil" in line
