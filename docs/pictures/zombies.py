@@ -1,0 +1,211 @@
+"""Record the moving picture of the README, zombies.svg, from a real run.
+
+Type    .venv/bin/python docs/pictures/zombies.py
+Expect  Some 20 seconds later zombies.svg is new: 20 clients of webserver3f.py, then of
+        webserver3g.py, in three terminals, one of them with watch3.py.
+Note    It needs tmux, whose terminals it reads ten times a second, and rich and psutil.
+        Port 8888 must be free.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from html import escape
+
+from rich.console import Console
+from rich.terminal_theme import SVG_EXPORT_THEME as THEME
+from rich.text import Text
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PICTURE = pathlib.Path(__file__).with_suffix(".svg")
+COLUMNS = 80
+TERMINALS = {"server": 6, "clients": 4, "watch": 17}  # and their rows
+CAPTIONS = {
+    "3f": "3f calls wait once for each signal: zombies stay",
+    "3g": "3g waits until no ended child is left: none stays",
+}
+CONSOLE = Console(no_color=False)
+CELL, ROW, MARGIN, GAP = 8.4, 18, 12, 30  # pixels
+CSS = f"""
+text {{ font: 14px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
+        white-space: pre; fill: {THEME.foreground_color.hex} }}
+.caption {{ font: bold 16px system-ui, sans-serif; fill: #d0d7de }}
+.name {{ fill: #8b949e }}
+.later {{ visibility: hidden }}
+"""
+
+
+def tmux(*arguments):
+    """What a command of tmux(1) prints. A server of its own runs the terminals."""
+    command = ["tmux", "-L", "webserver3", "-f", os.devnull, *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
+
+
+class Recording:
+    """What all the terminals have shown, and since when, in seconds."""
+
+    def __init__(self):
+        self.frames = []  # pairs of the time and the lines, caption first
+        self.caption = ""
+        self.started = time.monotonic()
+
+    def look(self):
+        """Add what they show now."""
+        lines = [self.caption]
+        for name, rows in TERMINALS.items():
+            shown = tmux("capture-pane", "-e", "-p", "-t", name).split("\n")
+            lines += (shown + [""] * rows)[:rows]
+        self.frames.append((time.monotonic() - self.started, lines))
+
+    def go_on(self, seconds):
+        """Record for some seconds."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.look()
+            time.sleep(0.1)
+
+    def go_on_until(self, name, text):
+        """Record until a terminal shows a text. Raises TimeoutError if it does not."""
+        end = time.monotonic() + 30
+        while text not in (shown := tmux("capture-pane", "-p", "-t", name)):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{text!r} is not shown:\n{shown}")
+            self.look()
+            time.sleep(0.1)
+
+    def type(self, name, command):
+        """Type a command, and give the viewer the time to read it."""
+        tmux("send-keys", "-t", name, command)
+        self.go_on(0.8)
+        tmux("send-keys", "-t", name, "Enter")
+
+
+def record():
+    """The recording of the run."""
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    environment = {"PATH": path, "PS1": "$ ", "TERM": "screen-256color", "LC_ALL": "C.UTF-8"}
+    shell = ["env", *(f"{name}={value}" for name, value in environment.items())]
+    shell += ["bash", "--norc", "--noprofile"]
+    for name, rows in TERMINALS.items():
+        size = ["-x", str(COLUMNS), "-y", str(rows)]
+        tmux("new-session", "-d", "-s", name, *size, "-c", str(ROOT), *shell)
+        tmux("set-option", "-t", name, "status", "off")
+        tmux("resize-window", "-t", name, *size)
+    recording = Recording()
+    tmux("send-keys", "-t", "watch", "python3 watch3.py --interval 0.2", "Enter")
+    recording.go_on_until("watch", "Nobody listens")
+    recording = Recording()
+    for stage, caption in CAPTIONS.items():
+        recording.caption = caption
+        recording.type("server", f"python3 webserver{stage}.py --delay 2")
+        recording.go_on_until("watch", "in accept")
+        recording.type("clients", "python3 client3.py --max-clients 20")
+        recording.go_on_until("clients", "20 of 20")
+        recording.go_on_until("watch", "in sleep")
+        recording.go_on_until("watch", "ZOMBIES" if stage == "3f" else "children         0")
+        recording.go_on(3.5)
+        if stage == "3f":
+            recording.still = len(recording.frames) - 1
+            tmux("send-keys", "-t", "server", "C-c")
+            recording.go_on_until("watch", "ended at")
+            for name in ("server", "clients"):
+                tmux("send-keys", "-t", name, "clear", "Enter")
+    return recording
+
+
+def drawn(line, x, y):
+    """A line of a terminal, with its colours, as the content of a group of SVG."""
+    text = Text.from_ansi(line)
+    plain = text.plain.rstrip()
+    parts = []
+    for start, end, style in runs(text, len(plain)):
+        looks = "font-weight:bold;" if style.bold else ""
+        if style.color:
+            looks += f"fill:{style.color.get_truecolor(THEME).hex}"
+        looks = looks and f' style="{looks}"'
+        at = f'x="{x + start * CELL:.1f}" y="{y}" textLength="{(end - start) * CELL:.1f}"'
+        parts.append(f"<text {at}{looks}>{escape(plain[start:end])}</text>")
+    return "".join(parts)
+
+
+def runs(text, length):
+    """The parts of a text that have one style: where they start and end, and the style."""
+    styles = [text.get_style_at_offset(CONSOLE, n) for n in range(length)]
+    start = 0
+    for n in range(1, length + 1):
+        if n == length or styles[n] != styles[start]:
+            if text.plain[start:n].strip():
+                yield start, n, styles[start]
+            start = n
+
+
+def svg(recording):
+    """The recording as an animated drawing, with CSS alone.
+
+    Where nothing moves, because the reader prefers that or the program that shows it cannot
+    do it, there is the moment in which 3f's zombies have stayed.
+    """
+    seconds = recording.frames[-1][0]
+    still = recording.frames[recording.still][0]
+    top = 62  # of the first terminal, below the caption
+    frames, ys = [], [24]
+    for number, rows in enumerate(TERMINALS.values(), start=1):
+        height = rows * ROW + 16
+        frames.append(
+            f'<rect x="1" y="{top}" width="{COLUMNS * CELL + 2 * MARGIN:.0f}" height="{height}"'
+            f' rx="6" fill="{THEME.background_color.hex}" stroke="#57606a"/>'
+        )
+        frames.append(f'<text class="name" x="{MARGIN}" y="{top - 8}">Terminal {number}</text>')
+        ys += [top + 8 + ROW * (n + 0.75) for n in range(rows)]
+        top += height + GAP
+    shown, styles = [], []
+    for row, y in enumerate(ys):
+        for start, end, line in spells([(when, lines[row]) for when, lines in recording.frames]):
+            if row == 0:
+                content = f'<text class="caption" x="{MARGIN}" y="{y}">{escape(line)}</text>'
+            else:
+                content = drawn(line, MARGIN, y)
+            if not content or not line:
+                continue
+            name = f"s{len(shown)}"
+            later = "" if start <= still < end else " later"
+            shown.append(f'<g class="{name}{later}">{content}</g>')
+            first, last = (f"{100 * when / seconds:.2f}%" for when in (start, end))
+            steps = f"0%{{visibility:{'hidden' if start else 'visible'}}}"
+            steps += f"{first}{{visibility:visible}}" if start else ""
+            steps += f"{last}{{visibility:hidden}}" if end < seconds else ""
+            styles.append(f".{name}{{animation:{name} {seconds:.1f}s step-end infinite}}")
+            styles.append(f"@keyframes {name}{{{steps}}}")
+    moving = "\n".join(styles)
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {COLUMNS * CELL + 26:.0f} {top - 20}">
+<title>Twenty clients of 3f leave zombies, twenty of 3g leave none</title>
+<style>{CSS}@media (prefers-reduced-motion: no-preference) {{
+{moving}
+}}</style>
+<rect width="100%" height="100%" rx="8" fill="#161b22"/>
+{chr(10).join(frames + shown)}
+</svg>
+"""
+
+
+def spells(moments):
+    """When a line was shown: pairs of a time and a line become start, end and line."""
+    start, line = 0, moments[0][1]
+    for when, other in [*moments[1:], (moments[-1][0], None)]:
+        if other != line:
+            yield start, when, line
+            start, line = when, other
+
+
+def main():
+    try:
+        recording = record()
+    finally:
+        tmux("kill-server")
+    PICTURE.write_text(svg(recording), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
