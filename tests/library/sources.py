@@ -26,11 +26,14 @@ def pieces(stage):
     return found
 
 
-def difference(old, new):
+OPTIONS = ("def parse_options():", "def main():")
+
+
+def difference(old, new, left_out=()):
     """What changes from one script to another, below their help texts.
 
     A list of lines as of `diff -U1 -p`: a line of context around each change, and the
-    function that it is in.
+    function that it is in. Changes in the functions left_out, their first lines, are not.
     """
     texts = [script(stage).splitlines() for stage in (old, new)]
     found, shown = [], False
@@ -42,6 +45,7 @@ def difference(old, new):
             shown = first > texts[0].index('"""')
             heads = [text for text in texts[0][: first - 1] if text.startswith("def ")]
             line += f" {heads[-1]}" if heads else ""
+            shown = shown and not (heads and heads[-1] in left_out)
         if shown:
             found.append(line)
     return [f"--- webserver{old}.py", f"+++ webserver{new}.py", *found]

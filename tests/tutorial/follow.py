@@ -5,8 +5,8 @@ Type    python3 tests/tutorial/follow.py             to rewrite what is not true
         ... --check --port 0 docs/3d.md       of one page, and on any free port.
 
 How a page is read:
-- A console block is typed into the terminal that the text before it names last, as in
-  "**terminal 2**". "$ " is the prompt, "^C" is Ctrl-C. A block that ends with "$" shows
+- A console block is typed into the terminal that the caption above it names, as in
+  "**Terminal 2**". "$ " is the prompt, "^C" is Ctrl-C. A block that ends with "$" shows
   that the prompt is back; one that ends otherwise, that the command goes on. A block
   without a prompt shows what else has come from the command before.
 - A pycon block is typed into a Python prompt, one for the whole page.
@@ -16,14 +16,18 @@ How a page is read:
   Of a page that needs curl or ps, nothing is run where that is missing.
 - What differs between runs is matched as such: process IDs and terminals (but the same
   one wherever the page has the same one), ports that the kernel chose, milliseconds,
-  versions of curl, priorities in ps, the descriptors of accept, paths, line numbers in Python's own library.
-- A diff block is the difference of two stages, below their help texts. A python block
-  is an excerpt of the page's stage: one or more whole functions.
+  versions of curl, priorities in ps, the descriptors of accept, paths, line numbers in
+  Python's own library, the time of day and the limit on descriptors in watch3.py.
+- A diff block is the difference of two stages, without help texts, options and main. A
+  python block is an excerpt of the page's stage: whole functions and constants.
+- On another port than 8888, where many pages are followed at once, a delay of 15 seconds,
+  which gives a reader the time to look, is one of 3.
 """
 
 import argparse
 import errno
 import functools
+import importlib.util
 import os
 import pathlib
 import re
@@ -37,11 +41,12 @@ sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1]))  # tests/
 from library import system
 from library.programs import Patience, guarded, wait_until
 from library.servers import ROOT, free_port
-from library.sources import difference, pieces
+from library.sources import OPTIONS, difference, pieces
 from tutorial.terminals import python, shell
 
 PAGES = ["README.md", *(f"docs/3{stage}.md" for stage in "abcdefgh"), "docs/next.md"]
 ARTICLES_PORT = 8888
+LOOK, SHORT = "--delay 15", "--delay 3"  # time to look, and what a run makes of it
 POLLED = "ps "  # what one types again: init(1) may take a moment to reap an orphan
 AT_REST = system.BLOCKED + system.ZOMBIE + "T"
 OPTIONAL = ("prlimit", "ss", "strace")  # what not every system has
@@ -57,6 +62,12 @@ VARIES = re.compile(
   | (?P<row>\b\d+)(?=\ +(?:\d+\ +)?[DIRSTZ][+<lLNs]*\ )  # PID and PPID in a row of ps
   | (?<=\d\ )(?P<state>[DIRSTZ][+<lLNs]*)(?=\ )  # the column STAT of ps(1)
   | (?<=^\() (?P<waited>\d+) (?=,\ \d+\)$)  # what os.wait() returns
+  | (?:^|(?<=\ ))(?P<holder>\d+)(?='s\ \d)  # in the pictures of watch3.py, and so on
+  | (?:(?<=^parent\ )|(?<=^curl\ )|(?<=^python3\ )|(?<=waited\ for:\ ))(?P<watched>\d+)
+  | (?<=\ client\ )(?P<client>\d+)
+  | (?<=\d\ )(?P<ephemeral>\d+)(?=\ [A-Z]+[\dA-Z_]*\ (?:[A-Z]+[\dA-Z_]*)\ \d:)
+  | (?<=,\ at\ )(?P<clock>\d\d:\d\d:\d\d)$
+  | (?<=\ of\ )(?P<limit>\d+)(?=\ descriptors)
   | (?P<tty>pts/\d+|ttys\d+)
   | (?: (?<='127\.0\.0\.1',\ ) | (?<=127\.0\.0\.1:) ) (?!8888\b)(?P<port>\d+)
   | (?<=curl/)(?P<curl>[\d.]+)
@@ -68,8 +79,14 @@ VARIES = re.compile(
     """,
     re.VERBOSE,
 )
-FORMS = {"any": ".*", "curl": r"[\w.-]+", "tty": r"pts/\d+|ttys\d+"}  # others: numbers
-SAME = {"pid": "pid", "parent": "pid", "row": "pid", "waited": "pid", "tty": "tty"}
+FORMS = {
+    "any": ".*",
+    "clock": r"\d\d:\d\d:\d\d",
+    "curl": r"[\w.-]+",
+    "tty": r"pts/\d+|ttys\d+",
+}  # others: numbers
+SAME = dict.fromkeys(["pid", "parent", "row", "waited", "holder", "watched"], "pid")
+SAME.update(tty="tty", client="port", ephemeral="port")
 PID_IN_COMMAND = re.compile(r"(kill (?:-\w+ )?|--pid )(\d+)")
 # The numbers of errors that the pages show are Linux's.
 ERRORS = {4: errno.EINTR, 10: errno.ECHILD, 11: errno.EAGAIN, 24: errno.EMFILE}
@@ -291,7 +308,7 @@ class Run:
         stage = re.search(r"\b(3\w)\.md$", self.page)
         if block.language == "diff":
             files = " ".join(block.lines[:2])
-            true = difference(*re.findall(r"webserver(3\w)\.py", files))
+            true = difference(*re.findall(r"webserver(3\w)\.py", files), left_out=OPTIONS)
         elif block.language == "python" and stage:
             true = excerpt(block.lines, stage[1])
         else:
@@ -386,7 +403,7 @@ class Run:
         for line in terminal.lines:
             if not re.fullmatch(r"[ ~^]+", line):  # below the code, in some tracebacks
                 line = re.sub(r'File "[^"]*/', 'File "…/', line)
-                line = line.replace(f" --port {self.port}", "")
+                line = line.replace(f" --port {self.port}", "").replace(SHORT, LOOK)
                 line = line.replace(" <defunct>", "")  # not all versions of ps have it
                 line = line.replace("socket.timeout:", "TimeoutError:")  # in Python 3.9
                 lines.append(re.sub(rf"\b{self.port}\b", str(ARTICLES_PORT), line))
@@ -425,10 +442,12 @@ class Run:
             return f"ulimit -u {max(int(found[1]), enough)}"
 
         typed = re.sub(r"ulimit -u (\d+)", limit, typed)
+        typed = typed.replace(".venv/bin/python ", "python3 ")
         if self.port == ARTICLES_PORT:
             return typed
-        scripts = r"(python3 (?:webserver3\w|client3)\.py)"
+        scripts = r"(python3? (?:webserver3\w|client3|watch3)\.py)"
         typed = re.sub(scripts, rf"\1 --port {self.port}", typed)
+        typed = typed.replace(LOOK, SHORT)
         return re.sub(rf"\b{ARTICLES_PORT}\b", str(self.port), typed)
 
 
@@ -445,9 +464,13 @@ def reason_to_leave_out(block):
     """Why a block cannot be run on this system; None if it can."""
     if "linux" in block.marks and not system.LINUX:
         return "this is not Linux"
-    if block.language == "console":
-        return missing(OPTIONAL, [block])
-    return None
+    if block.language != "console":
+        return None
+    watches = any("watch3.py" in line for line in block.lines)
+    for name in ("rich", "psutil") if watches else ():
+        if importlib.util.find_spec(name) is None:
+            return f"there is no {name}"
+    return missing(OPTIONAL, [block])
 
 
 def reason_to_leave_out_all(blocks):
@@ -468,8 +491,8 @@ def missing(programs, blocks):
 
 
 def excerpt(lines, stage):
-    """The functions whose names the lines define, as they are in a stage."""
-    names = [line.split("(")[0][len("def ") :] for line in lines if line.startswith("def ")]
+    """The functions and constants that the lines define, as they are in a stage."""
+    names = re.findall(r"^(?:def )?(\w+)(?:\(| = )", "\n".join(lines), re.MULTILINE)
     return "\n\n\n".join(pieces(stage)[name] for name in names).splitlines()
 
 

@@ -96,4 +96,5 @@ def shell(folder):
 def python(folder):
     """A terminal with Python's prompt."""
     prompts = f"import sys; sys.ps1, sys.ps2 = {READY!r}, {MORE!r}"
-    return Terminal([sys.executable, "-q", "-i", "-c", prompts], folder)
+    command = [f"{os.path.dirname(sys.executable)}/python3", "-q", "-i", "-c", prompts]
+    return Terminal([*user_with_few_processes(0)["wrapper"], *command], folder)
