@@ -47,7 +47,8 @@ from tutorial.terminals import python, shell
 PAGES = ["README.md", *(f"docs/3{stage}.md" for stage in "abcdefgh"), "docs/next.md"]
 ARTICLES_PORT = 8888
 LOOK, SHORT = "--delay 15", "--delay 3"  # time to look, and what a run makes of it
-POLLED = "ps "  # what one types again: init(1) may take a moment to reap an orphan
+# What one types again: init(1) may take a moment to reap an orphan, or a call to begin.
+POLLED = ("ps ", ".venv/bin/python watch3.py")
 AT_REST = system.BLOCKED + system.ZOMBIE + "T"
 OPTIONAL = ("prlimit", "ss", "strace")  # what not every system has
 NEEDED = ("curl", "ps")  # what a page cannot do without
@@ -346,7 +347,7 @@ class Run:
                     self.say(block.start, f"before, {name} shows", self.visible(terminal))
                     terminal.take()
                 self.type(terminal, typed)
-            any_order = "any-order" in block.marks or typed and typed[0].startswith(POLLED)
+            any_order = "any-order" in block.marks or typed and typed[0].startswith("ps ")
             true, names = wait_until(
                 lambda: self.look(terminal, typed, step, any_order), "the page is true"
             )
