@@ -12,7 +12,8 @@ How a page is read:
 - A pycon block is typed into a Python prompt, one for the whole page.
 - "…" stands for whatever comes: in a line for text, alone in a line for lines.
 - A block marked any-order may show its lines in any. One marked linux, or with a
-  command that this system does not have, is not run, nor is the rest of its section.
+  command or library that this system does not have, is not run, nor is the rest of its
+  section; if it only looks, with ps or watch3.py, the rest is run.
   Of a page that needs curl or ps, nothing is run where that is missing.
 - What differs between runs is matched as such: process IDs and terminals (but the same
   one wherever the page has the same one), ports that the kernel chose, milliseconds,
@@ -64,7 +65,7 @@ VARIES = re.compile(
   | (?<=\d\ )(?P<state>[DIRSTZ][+<lLNs]*)(?=\ )  # the column STAT of ps(1)
   | (?<=^\() (?P<waited>\d+) (?=,\ \d+\)$)  # what os.wait() returns
   | (?:^|(?<=\ ))(?P<holder>\d+)(?='s\ \d)  # in the pictures of watch3.py, and so on
-  | (?:(?<=^parent\ )|(?<=^curl\ )|(?<=^python3\ )|(?<=waited\ for:\ ))(?P<watched>\d+)
+  | (?:(?<=^parent\ )|(?<=^curl\ )|(?<=^python3\ )|(?<=\ child\ )|(?<=waited\ for:\ ))(?P<watched>\d+)
   | (?<=\ client\ )(?P<client>\d+)
   | (?<=\d\ )(?P<ephemeral>\d+)(?=\ [A-Z]+[\dA-Z_]*\ (?:[A-Z]+[\dA-Z_]*)\ \d:)
   | (?<=,\ at\ )(?P<clock>\d\d:\d\d:\d\d)$
@@ -283,7 +284,7 @@ class Run:
                     return lines
             wait_until(self.at_rest, "all that runs waits for something")
             for name, terminal in self.terminals.items():
-                if terminal.lines:
+                if terminal.lines and not self.left_out:
                     self.say(len(lines), f"at the end, {name} shows", terminal.lines)
         finally:
             for terminal in self.terminals.values():
@@ -323,6 +324,9 @@ class Run:
         reason = reason_to_leave_out(block)
         if self.whole_page:
             self.left_out = {block.section: f"{self.page}: {self.whole_page}"}
+        elif reason and only_looks(block):
+            self.left_out[block.start, "alone"] = f"{self.page}, line {block.start}: {reason}"
+            return block.lines
         elif reason and block.section not in self.left_out:
             self.left_out[block.section] = f"{self.page}, line {block.start}: {reason}"
         if block.section in self.left_out:
@@ -459,6 +463,12 @@ def renamed(line, names):
         return names.get((SAME.get(found.lastgroup), found[found.lastgroup]), found[0])
 
     return VARIES.sub(real, line)
+
+
+def only_looks(block):
+    """Whether a block shows processes and does nothing to them."""
+    typed = [line for step in steps(block) for line in step.typed]
+    return block.language == "console" and all(line.startswith(POLLED) for line in typed)
 
 
 def reason_to_leave_out(block):

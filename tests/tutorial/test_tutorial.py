@@ -70,14 +70,28 @@ def test_contents_list_every_chapter_in_its_order():
     assert re.findall(r"^\d\. \[[^]]*\]\((.*?)\)", text, flags=re.MULTILINE) == CHAPTERS
 
 
-@pytest.mark.parametrize("page", [page for page in CHAPTERS if page != "docs/next.md"])
-def test_chapter_has_its_parts_in_order_and_a_picture(page):
+@pytest.mark.parametrize("page", CHAPTERS[:-1])
+def test_chapter_has_its_parts_in_order(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    parts = [part for part in re.findall(r"^## (.*)", text, flags=re.MULTILINE)]
     stage = re.search(r"3\w", page)[0]
     changes = [] if stage in ("3g", "3h") else [f"What changes in 3{chr(ord(stage[1]) + 1)}"]
-    assert parts == ["See it", "Why", *changes, "Try"]
-    assert "mermaid" in [block.language for block in follow.blocks(text)]
+    parts = re.findall(r"^## (.*)", text, flags=re.MULTILINE)
+    assert parts == ["See it", "Why", *changes, "Recap", "Exercises"]
+    see, _, why = text.partition("\n## Why\n")
+    assert "?*" in see  # what do you expect?
+    assert why.startswith("\n```mermaid\n")  # the drawing comes before the words
+    exercises = text.partition("\n## Exercises\n")[2]
+    assert len(re.findall(r"^\d\. ", exercises, flags=re.MULTILINE)) >= 3
+    assert exercises.count("<details>") == len(re.findall(r"^\d\. ", exercises, re.MULTILINE))
+    *_, last = re.split(r"^\d\. ", exercises, flags=re.MULTILINE)
+    assert "graded" in last and "--server" in last
+
+
+@pytest.mark.parametrize("page", follow.PAGES)
+def test_terminal_is_named_in_a_caption_of_its_own(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = [line for line in text.splitlines() if "**terminal" in line.lower()]
+    assert all(re.fullmatch(r"\*\*Terminal \d\*\*", line) for line in named)
 
 
 @needs("curl")
