@@ -1,17 +1,17 @@
 """Stage 3h: a concurrent WSGI server. It runs a real web application.
 
-Shows   what lies between 3g and a server for real use: HTTP, read with care, and
-        WSGI (PEP 3333), the interface to an application.
+Shows   what lies between 3g and a server for real use: HTTP, read with care,
+        and WSGI (PEP 3333), the interface to an application.
 Type    python3 webserver3h.py                  in one terminal,
         curl localhost:8888/hello               in another. To serve `app` in
         python3 webserver3h.py flaskapp:app     flaskapp.py, in this folder.
-Expect  The application's answer. The server prints a line for each request: client,
-        request line, status, bytes of the body, milliseconds.
+Expect  The application's answer. The server prints a line for each request:
+        client, request line, status, bytes of the body, milliseconds.
 Try     curl -v -T a-large-file localhost:8888  It waits for "100 Continue".
         Ctrl-C while a request is served: it is finished first.
         Ctrl-C once more: the server ends at once.
-Next    docs/3h.md says what it is not, and how the same application goes on from
-        here, under gunicorn.
+Next    docs/3h.md says what it is not, and how the same application goes on
+        from here, under gunicorn.
 """
 
 import argparse
@@ -653,14 +653,16 @@ def parse_options():
         type=float,
         default=30,
         metavar="SECONDS",
-        help="how long to wait for a client, for its head at most 10 (default: %(default)s)",
+        help="how long to wait for a client (default: %(default)s);"
+        " for the head of its request at most 10",
     )
     parser.add_argument(
         "--max-children",
         type=int,
         default=64,
         metavar="N",
-        help="how many clients at once, idle ones too (default: %(default)s)",
+        help="how many clients at once (default: %(default)s); an idle one keeps its"
+        " place for 10 seconds, so behind 200 of them the next waits for about 30",
     )
     options = parser.parse_args()
     if not 0 <= options.port <= 65535:

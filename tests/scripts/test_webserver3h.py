@@ -860,9 +860,9 @@ def test_log_line_has_the_whole_request_line_however_it_comes(start):
     wait_until(lambda: "'GET /digest HTTP/1.1' 400" in server.output, "the line is logged")
 
 
-def test_help_says_how_long_an_idle_client_holds_a_child(start):
+def test_help_says_how_long_one_waits_behind_idle_clients(start):
     program = start(Program, [sys.executable, ROOT / "webserver3h.py", "--help"])
     assert program.wait() == 0
     words = " ".join(program.output.split())
-    assert "for its head at most 10" in words
-    assert "idle ones too" in words
+    assert "for the head of its request at most 10" in words
+    assert "behind 200 of them the next waits for about 30" in words
