@@ -34,7 +34,7 @@ def draw(results, folder):
 
 def costs(results):
     """Bars: the requests a second of each design, the fastest first."""
-    found = cost.summary(results["cost"])
+    found = results["cost"]
     names = sorted(found, key=lambda name: found[name]["rate"]["median"])
     rates = [found[name]["rate"]["median"] for name in names]
     figure, axes = pyplot.subplots(figsize=(9, 4.6), layout="constrained")
@@ -66,14 +66,12 @@ def colour(name):
 
 
 def leaks(results):
-    """Three charts: descriptors, zombies and memory over the connections."""
-    figure, charts = pyplot.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
-    for axes, what in zip(charts, ("descriptors", "zombies", "memory")):
-        scale = 1024 if what == "memory" else 1
-        for stage, looks in results["leaks"].items():
-            places = [look["connections"] for look in looks]
-            line(axes, stage, places, [look[what] / scale for look in looks])
-        axes.set_title({"memory": "memory, MiB"}.get(what, what))
+    """Two charts: descriptors and zombies over the connections."""
+    figure, charts = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    for axes, what in zip(charts, ("descriptors", "zombies")):
+        for stage, found in results["leaks"].items():
+            line(axes, stage, found["connections"], found[what])
+        axes.set_title(what)
         axes.set_xlabel("connections so far")
         axes.margins(x=0)
         axes.set_ylim(0, 1.1 * axes.get_ylim()[1])

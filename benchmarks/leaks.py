@@ -1,4 +1,4 @@
-"""What leaks: descriptors, zombies and memory of the parent, as clients come and go."""
+"""What leaks: descriptors and zombies of the parent, as clients come and go."""
 
 import resource
 
@@ -39,12 +39,19 @@ def all_stages(connections, step):
 def leaks(stage, connections, step):
     """Let clients come to a stage's server, and look at it after each 100 of them.
 
-    step() is called after each 100. Returns a list of dicts: how many connections
-    there were, and then descriptors, zombies and memory, in KiB, of the parent.
+    step() is called after each 100. Returns a dict of lists: how many connections there
+    were, and how many descriptors and zombies the parent had then.
     """
     server = OwnServer(stage, *OPTIONS.get(stage, []))
+    found = {"connections": [], "descriptors": [], "zombies": []}
+
+    def look(connections):
+        found["connections"].append(connections)
+        found["descriptors"].append(len(server.descriptors()))
+        found["zombies"].append(len(server.zombies()))
+
     try:
-        found = [look(server, 0)]
+        look(0)
         for count in range(EVERY, connections + 1, EVERY):
             if stage in IN_BURSTS:
                 burst(server)
@@ -52,7 +59,7 @@ def leaks(stage, connections, step):
                 for _ in range(EVERY):
                     one(server)
             wait_until_settled(server)
-            found.append(look(server, count))
+            look(count)
             step()
         return found
     finally:
@@ -97,12 +104,3 @@ def wait_until_settled(server):
         return at_rest and found == family()
 
     wait_until(settled, "the children end and the server is asleep")
-
-
-def look(server, connections):
-    return {
-        "connections": connections,
-        "descriptors": len(server.descriptors()),
-        "zombies": len(server.zombies()),
-        "memory": system.memory(server.pid),
-    }

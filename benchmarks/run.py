@@ -1,6 +1,6 @@
 """Measure what each design costs, and write tables (Markdown) and charts (SVG) of it.
 
-Type    python3 benchmarks/run.py               and wait for about four minutes:
+Type    python3 benchmarks/run.py               and wait for about three minutes:
         benchmarks/my-results/report.md is what came out.
 Try     --quick     to see in half a minute that all of it works. Its figures say little.
 Expect  The progress, then what has to hold on every machine, and whether it does. The
@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -24,7 +25,6 @@ sys.path.insert(1, str(ROOT / "tests"))  # where servers are started and looked 
 try:
     import charts
     import cost
-    import inside
     import latency
     import leaks
     from library import programs
@@ -35,7 +35,7 @@ except ModuleNotFoundError as error:
     sys.exit(f"There is no {error.name}: pip install matplotlib pytest tqdm")
 
 BAR = "{desc:19} {bar} {percentage:3.0f} %  {elapsed}, {remaining} to go"
-FULL = (cost.ROUNDS, inside.ROUNDS, latency.ROUNDS, leaks.CONNECTIONS)
+FULL = (cost.ROUNDS, latency.ROUNDS, leaks.CONNECTIONS)
 
 
 def machine():
@@ -54,22 +54,20 @@ def machine():
 
 def measure(quick):
     """All the results, as they go into results.json. quick: very few of each."""
-    rounds, tries, waits, clients = (2, 2, 1, 300) if quick else FULL
+    rounds, waits, clients = (2, 1, 300) if quick else FULL
     stages = len(leaks.STAGES) * clients // leaks.EVERY
     leaks.raise_limits(clients)
     looks = waits * (2 * len(latency.SLOW) + latency.QUEUE + 1)
     with tempfile.TemporaryDirectory() as folder:
         designs = cost.commands(pathlib.Path(folder))
-        variants = inside.variants(pathlib.Path(folder))
+        turns = part("cost per connection", rounds, cost.compare, designs, rounds)
         return {
             "machine": machine(),
             "date": datetime.date.today().isoformat(),
             "quick": quick,
-            "cost": part("cost per connection", rounds, cost.compare, designs, rounds),
+            "cost": cost.summary(turns),
             "leaks": part("what leaks", stages, leaks.all_stages, clients),
             "latency": part("latency", looks, latency.all_stages, waits),
-            "inside": part("where the time goes", 3, inside.watch),
-            "variants": part("what was tried", tries, cost.compare, variants, tries),
         }
 
 
@@ -81,7 +79,9 @@ def part(name, steps, function, *arguments):
 
 def write(results, folder):
     """The results, the tables and the charts."""
-    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(results, indent=1)
+    text = re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text)
+    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
     (folder / "report.md").write_text(report.report(results), encoding="utf-8")
     charts.draw(results, folder)
 

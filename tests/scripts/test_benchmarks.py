@@ -10,7 +10,6 @@ from library.servers import ROOT, needs
 
 sys.path.append(str(ROOT / "benchmarks"))
 import cost  # noqa: E402 (where it lies was said just now)
-import inside  # noqa: E402
 import latency  # noqa: E402
 import leaks  # noqa: E402
 import report  # noqa: E402
@@ -33,14 +32,11 @@ def test_all_that_has_to_hold_held():
     assert not RESULTS["quick"]
     claims = report.claims(RESULTS)
     assert [sentence for sentence, holds in claims if not holds] == []
-    ratio = report.ratios(RESULTS["cost"])
-    assert 1 / ratio["fork"] >= 0.9
-    assert 1 / ratio["forking"] >= 1.2
 
 
 def test_what_does_not_hold_is_told():
     spoiled = copy.deepcopy(RESULTS)
-    spoiled["leaks"]["3g"][-1]["zombies"] = 100
+    spoiled["leaks"]["3g"]["zombies"][-1] = 100
     spoiled["latency"]["3b"]["6"] = 1.0
     spoiled["cost"]["threading"] = spoiled["cost"]["forking"]
     told = [sentence for sentence, holds in report.claims(spoiled) if not holds]
@@ -64,14 +60,6 @@ def test_other_design_gives_the_same_answer(start, design):
     assert body == b"Hello, World!\n"
 
 
-def test_variants_of_3g_can_be_made_and_serve(start, tmp_path):
-    commands = inside.variants(tmp_path)
-    assert len(commands) == len(inside.VARIANTS) + 2  # 3g itself, and isolated
-    for command in commands.values():
-        answer = start(cost.Contestant, command).ask().wait_for_end()
-        assert answer.endswith(b"\r\n\r\nHello, World!\n")
-
-
 @needs("cc")
 def test_loop_in_c_gives_the_same_answer(start, tmp_path):
     commands = cost.commands(tmp_path)
@@ -82,10 +70,8 @@ def test_loop_in_c_gives_the_same_answer(start, tmp_path):
 def test_leaks_are_seen():
     steps = []
     looks = leaks.leaks("3d", 100, lambda: steps.append(1))
-    assert [look["connections"] for look in looks] == [0, 100]
-    assert [look["zombies"] for look in looks] == [0, 100]
-    assert looks[1]["descriptors"] - looks[0]["descriptors"] == 100
-    assert looks[0]["memory"] > 0
+    assert looks["connections"] == looks["zombies"] == [0, 100]
+    assert looks["descriptors"][1] - looks["descriptors"][0] == 100
     assert steps == [1]
 
 
@@ -93,9 +79,3 @@ def test_wait_behind_slow_clients_is_seen():
     waits = latency.behind_3b(lambda: None, [0, 3])
     assert list(waits) == [0, 3]
     assert all(waits[slow] >= slow * latency.DELAY for slow in waits)
-
-
-def test_steps_of_a_connection_are_seen():
-    steps = inside.steps(3)
-    assert list(steps) == ["fork", "begin", "serve", "end", "reap"]
-    assert all(microseconds > 0 for microseconds in steps.values())
