@@ -33,7 +33,8 @@ requests. (3a is fast as long as no client is slow.)
 SECTION = """\
 {heading}
 {sentences}
-Measured on {machine}, on {date}. [The report](benchmarks/results/report.md) has all the figures, and says how they came about.
+Measured on {machine}, on {date}.
+[The report](benchmarks/results/report.md) has all the figures, and says how they came about.
 With the environment of the test command above, this measures your machine, in about three minutes, and writes
 `benchmarks/my-results/report.md`. It needs `ab`, which macOS has, and Debian in the package apache2-utils.
 
