@@ -2,7 +2,7 @@
 
 from library.clients import body_of
 from library.programs import saw
-from library.servers import wait_until_printed
+from library.servers import assert_not_answered, wait_until_printed
 
 
 def test_client_gets_the_answer_and_the_end(serve):
@@ -38,11 +38,13 @@ def test_request_is_printed(serve):
 def test_clients_are_served_one_after_the_other(serve):
     """The server serves one client after the other.
 
-    Hint: After it has closed a connection, a server accepts the next: in a loop.
+    Hint: After it has closed a connection, a server accepts the next: in a loop. It waits
+    in accept until there is one, and does not ask over and over.
     """
     server = serve()
     for _ in range(3):
         server.ask().wait_for_end()
+    server.wait_until_blocked()
 
 
 def test_silent_client_holds_up_the_next_one(serve):
@@ -50,18 +52,21 @@ def test_silent_client_holds_up_the_next_one(serve):
 
     Hint: An iterative server waits in recv for the client that it has accepted. Yours
     seems to serve another meanwhile, by a process or a thread.
+    Again: curl telnet://localhost:8888, and then in one more: curl localhost:8888
     """
     server = serve()
-    server.connect()  # and says nothing
+    silent = server.connect()
     second = server.ask()
     server.wait_until_queued(1, unless=second)
     assert not second.answered, saw("the second client is answered", "it waits")
+    assert_not_answered(silent)
 
 
 def test_next_client_is_served_when_the_silent_one_leaves(serve):
     """The next client is served when the silent one leaves.
 
     Hint: recv returns nothing when the client has left: close, and accept the next.
+    Again: curl telnet://localhost:8888, and then in one more: curl localhost:8888
     """
     server = serve()
     silent = server.connect()

@@ -4,7 +4,7 @@ import time
 
 from library.clients import body_of
 from library.programs import saw
-from library.servers import LONG, wait_until_printed
+from library.servers import LONG, assert_not_answered, wait_until_printed
 
 
 def test_first_client_is_answered_at_once_and_its_connection_stays(serve):
@@ -13,7 +13,9 @@ def test_first_client_is_answered_at_once_and_its_connection_stays(serve):
     Hint: Send the answer first, then sleep, and close the connection after that.
     """
     server = serve(delay=LONG)
-    client = server.ask()
+    client = server.connect_and_rest()
+    assert_not_answered(client)
+    client.ask()
     client.wait_for_answer()
     server.wait_until_blocked()
     assert not client.ended, saw("the connection ends with the answer", "it stays open")

@@ -3,8 +3,9 @@
 import time
 
 from library import system
+from library.clients import body_of
 from library.programs import saw
-from library.servers import LONG, wait_until_printed
+from library.servers import LONG, assert_not_answered, wait_until_printed
 
 
 def test_clients_are_all_answered_at_once_while_every_child_sleeps(serve):
@@ -31,9 +32,9 @@ def test_clients_all_end_after_about_one_delay(serve):
     server = serve(delay=1)
     start = time.monotonic()
     clients = [server.ask() for _ in range(6)]
-    for client in clients:
-        client.wait_for_end()
+    answers = [client.wait_for_end() for client in clients]
     took = time.monotonic() - start
+    assert body_of(answers[0]) != b"", saw("the answer is empty", "a greeting")
     one, six = server.delay, 6 * server.delay
     assert one <= took < six, saw(f"they take {took:.2f} s", f"{one} s, not {six} s")
 
@@ -42,10 +43,12 @@ def test_silent_client_holds_up_nobody(serve):
     """A client that connects and says nothing holds up nobody.
 
     Hint: Only the child may wait in recv, never the parent.
+    Again: curl telnet://localhost:8888, and then in one more: curl localhost:8888
     """
     server = serve(delay=0)
-    server.connect()  # and says nothing
+    silent = server.connect_and_rest()
     server.ask().wait_for_answer()
+    assert_not_answered(silent)
 
 
 def test_parent_prints_its_pid(serve):

@@ -112,6 +112,7 @@ def test_many_clients_kill_it_in_accept_for_want_of_descriptors(serve):
     """300 clients kill it in accept, when it may have 256 descriptors.
 
     Hint: Let the error of accept, EMFILE, end the server, and say what it was.
+    Again: python3 client3.py --max-clients=300 (the server after: ulimit -n 256)
     """
     server = serve(limits={resource.RLIMIT_NOFILE: 256})
     server.load("--max-clients=300", "--timeout=60")
@@ -122,6 +123,7 @@ def test_many_clients_kill_it_in_fork_for_want_of_processes(serve):
     """500 clients kill it in fork, when its user may have 400 processes.
 
     Hint: Let the error of fork, EAGAIN, end the server, and say what it was.
+    Again: python3 client3.py --max-clients=500 (the server after: ulimit -u 400)
     """
     server = serve(limits={resource.RLIMIT_NOFILE: 500}, processes=400)
     server.load("--max-clients=500", "--timeout=60")

@@ -1,6 +1,9 @@
 """Stage 3g: every child is reaped."""
 
-from library.programs import saw
+from library import system
+from library.clients import body_of
+from library.programs import saw, wait_until
+from library.servers import assert_not_answered, wait_until_printed
 
 
 def test_silent_client_holds_up_nobody(serve):
@@ -8,12 +11,14 @@ def test_silent_client_holds_up_nobody(serve):
 
     Hint: Only the child may wait in recv, never the parent, and the parent may wait for
     no child that has not ended.
+    Again: curl telnet://localhost:8888, and then in one more: curl localhost:8888
     """
     server = serve()
-    server.connect()  # and says nothing
+    silent = server.connect()
     server.ask_at_rest().wait_for_end()
-    server.wait_until_children(1)  # the silent one's
+    wait_until(lambda: server.zombies() == [], "the other client's child is reaped")
     server.ask().wait_for_answer()
+    assert_not_answered(silent)
 
 
 def test_single_requests_one_at_a_time_leave_no_zombie(serve):
@@ -24,8 +29,9 @@ def test_single_requests_one_at_a_time_leave_no_zombie(serve):
     server = serve()
     for _ in range(5):
         answer = server.ask_at_rest().wait_for_end()
-        assert answer != b"", saw("the connection ends without an answer", "an answer")
+        assert body_of(answer) != b"", saw("the answer is empty", "a greeting")
         server.wait_until_children(0)
+    server.connect_and_rest()  # the last child's end has not killed it
 
 
 def test_children_that_end_together_leave_no_zombie(serve):
@@ -33,16 +39,20 @@ def test_children_that_end_together_leave_no_zombie(serve):
 
     Hint: Signals of one kind are not queued: one wait per signal misses the others. Call
     waitpid with WNOHANG in a loop, until it has no more ended children.
+    Again: see docs/3f.md, Made certain
     """
-    left = serve().stop_and_go(20)
+    server = serve()
+    left = server.stop_and_go(20)
     ended = f"{left} of 20 children that ended together stay zombies"
     assert left == 0, saw(ended, "none does")
+    server.connect_and_rest()  # it goes on
 
 
 def test_128_clients_leave_no_zombie(serve):
     """128 clients at once are all served, and leave no zombie.
 
     Hint: One SIGCHLD may stand for many children: wait for all that have ended.
+    Again: python3 client3.py --max-clients 128
     """
     server = serve()
     load = server.load("--max-clients", "128", "--timeout", "60")
@@ -55,6 +65,7 @@ def test_hundreds_of_requests_leave_no_zombie_and_no_descriptor(serve):
     """500 requests leave no zombie and no descriptor.
 
     Hint: The parent has to close each connection after fork, and wait for each child.
+    Again: python3 client3.py --max-clients=4 --max-conns=125
     """
     server = serve()
     before = len(server.descriptors())
@@ -64,3 +75,27 @@ def test_hundreds_of_requests_leave_no_zombie_and_no_descriptor(serve):
     server.wait_until_children(0)
     more = len(server.descriptors()) - before
     assert more == 0, saw(f"the parent has {more} more descriptors", "none")
+
+
+def test_request_is_printed(serve):
+    """The server prints the request.
+
+    Hint: Let the child print what it has received, and flush it: _exit does not.
+    """
+    server = serve()
+    server.ask("/some/path").wait_for_end()
+    wait_until_printed(server, "GET /some/path")
+
+
+def test_child_closes_its_copy_of_the_listening_socket(serve):
+    """A child closes its copy of the listening socket.
+
+    Hint: After fork the child has a copy of every descriptor of the parent's. It
+    accepts nothing, and so closes the listening socket first of all.
+    """
+    server = serve()
+    listen_socket = server.listen_socket()
+    server.connect_and_rest()
+    for child in server.children():
+        has_it = listen_socket in system.sockets(child.pid)
+        assert not has_it, saw("the child has it open", "it is closed in the child")

@@ -8,6 +8,7 @@ it breaks has to fail. Prints both as tables; ends with 0 if all is as it has to
 with 1. Takes some minutes.
 """
 
+import argparse
 import concurrent.futures
 import os
 import pathlib
@@ -28,9 +29,119 @@ CHILDS_CLOSE = "            listen_socket.close()  # the child's copy\n"
 HANDLER = "signal.signal(signal.SIGCHLD, grim_reaper)"
 IGNORED = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
 STOCK_ACCEPT = "client_connection, client_address = listen_socket.accept()\n"
+RECEIVE = "        request = client_connection.recv(64 * 1024)\n"
+EARLY = (RECEIVE, "        client_connection.sendall(RESPONSE)\n" + RECEIVE)
+NOT_HTTP = (r'b"HTTP/1.1 200 OK\r\n"', r'b"200 OK\r\n"')
+SILENT = ('show(f"Child {os.getpid()} of {os.getppid()}: {request!r}")', "pass")
 
-# stage, the fault, the text that it replaces, by what, the claim that it breaks
+# stage, the fault, the text that it replaces, by what, the claim that it breaks; None
+# where it is no fault but another way to do it right
 MUTANTS = [
+    (
+        "3a",
+        "answers before it reads",
+        *EARLY,
+        "A client that connects and says nothing holds up the next one.",
+    ),
+    (
+        "3b",
+        "answers before it reads",
+        *EARLY,
+        "The first client is answered at once, and its connection stays open.",
+    ),
+    (
+        "3c",
+        "answers before it reads",
+        *EARLY,
+        "A client that connects and says nothing holds up nobody.",
+    ),
+    (
+        "3g",
+        "answers before it reads",
+        *EARLY,
+        "A client that connects and says nothing holds up nobody.",
+    ),
+    ("3c", "no HTTP", *NOT_HTTP, "Six clients all end after about one delay."),
+    (
+        "3f",
+        "no HTTP",
+        *NOT_HTTP,
+        "The next client is served after a child's end has interrupted accept.",
+    ),
+    (
+        "3g",
+        "no HTTP",
+        *NOT_HTTP,
+        "Single requests, one at a time, are all served and leave no zombie.",
+    ),
+    ("3f", "prints nothing", *SILENT, "The server prints the request."),
+    ("3g", "prints nothing", *SILENT, "The server prints the request."),
+    (
+        "3a",
+        "asks for clients over and over",
+        "        " + STOCK_ACCEPT,
+        "        listen_socket.setblocking(False)\n"
+        "        try:\n"
+        "            client_connection, client_address = listen_socket.accept()\n"
+        "        except BlockingIOError:\n"
+        "            continue\n"
+        "        client_connection.setblocking(True)\n",
+        "The server serves one client after the other.",
+    ),
+    (
+        "3g",
+        "the child keeps the listening socket",
+        CHILDS_CLOSE,
+        "",
+        "A child closes its copy of the listening socket.",
+    ),
+    (
+        "3g",
+        "the handler dies of ECHILD",
+        "            return  # no child is left\n",
+        "            os._exit(1)\n",
+        "Single requests, one at a time, are all served and leave no zombie.",
+    ),
+    ("3g", "SIGCHLD is ignored", HANDLER, IGNORED, None),
+    (
+        "3g",
+        "a grandchild serves, and init reaps it",
+        "        if pid == 0:  # the child\n",
+        "        if pid == 0 and os.fork():\n"
+        "            os._exit(0)\n"
+        "        if pid == 0:\n",
+        None,
+    ),
+    (
+        "3g",
+        "waits for clients with a time-out",
+        "            " + STOCK_ACCEPT,
+        "            import select\n"
+        "            if not select.select([listen_socket], [], [], 0.5)[0]:\n"
+        "                continue\n"
+        "            client_connection, client_address = listen_socket.accept()\n",
+        None,
+    ),
+    (
+        "3g",
+        "looks for ended children twice a second",
+        HANDLER,
+        "listen_socket.settimeout(0.5)\n"
+        "    accept = listen_socket.accept\n"
+        "    class Patient:\n"
+        "        fileno, close = listen_socket.fileno, listen_socket.close\n"
+        "        def accept(self):\n"
+        "            while True:\n"
+        "                grim_reaper(0, None)\n"
+        "                try:\n"
+        "                    connection, address = accept()\n"
+        "                except socket.timeout:\n"
+        "                    continue\n"
+        "                connection.setblocking(True)\n"
+        "                return connection, address\n"
+        "    listen_socket = Patient()",
+        None,
+    ),
     (
         "3a",
         "never closes",
@@ -437,8 +548,9 @@ def mutants(pool, folder):
     print("------|----------------------------------------|--------|-------------")
     all_caught = True
     for (stage, fault, _, _, claim), broken in zip(MUTANTS, graded):
-        caught = claim in broken.result()
+        caught = claim in broken.result() if claim else broken.result() == []
         all_caught = all_caught and caught
+        claim = claim or "(it is right, and all claims hold)"
         print(f"   {stage} | {fault:38} | {'yes' if caught else 'NO '}    | {claim}")
         if not caught:
             print(f"      |   instead: {broken.result()}")
@@ -446,10 +558,18 @@ def mutants(pool, folder):
     return all_caught
 
 
+def parse_options():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", metavar="FAULT", help="the mutants with this in their name")
+    return parser.parse_args()
+
+
 def main():
+    only = parse_options().only
+    MUTANTS[:] = [mutant for mutant in MUTANTS if not only or only in mutant[1]]
     with tempfile.TemporaryDirectory() as folder:
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            right = matrix(pool)
+            right = only is not None or matrix(pool)
             right = mutants(pool, pathlib.Path(folder)) and right
     sys.exit(0 if right else 1)
 

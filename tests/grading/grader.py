@@ -82,6 +82,9 @@ def pytest_configure(config):
         raise pytest.UsageError("--server-port and --server-delay need --server COMMAND")
 
 
+CURL = "curl localhost:8888/hello"
+
+
 class Grader:
     """What differs when a server is graded: which tests run, and what is printed."""
 
@@ -98,6 +101,11 @@ class Grader:
         others = [item for item in items if stage_of(item) is None]
         items[:] = [item for item in items if stage_of(item) is not None]
         config.hook.pytest_deselected(items=others)
+        if others and not items:
+            raise pytest.UsageError(
+                "--server grades with tests/test_webserver3a.py to 3g, or with"
+                " tests/scripts/test_wsgi_exercise.py. The other tests are for our own scripts."
+            )
 
     def pytest_runtestloop(self, session):
         """Start the server once, to say once what is wrong if that does not work."""
@@ -118,13 +126,15 @@ class Grader:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item, call):
         report = yield
-        report.claim, report.hint = claim_and_hint(item.function)
+        report.claim, hint, again = claim_hint_and_again(item.function)
         if report.failed:
             error = call.excinfo.value
             if isinstance(error, Unusable):
                 self.give_up(item.session, error)
                 item.session.shouldfail = "the server cannot be graded"
-            report.remark = remark(error)
+            report.remark = [*remark(error), f"Hint      {hint}"]
+            if GradedServer.last:
+                report.remark += GradedServer.last.last_words(again)
         return report
 
     def pytest_report_teststatus(self, report):
@@ -136,7 +146,7 @@ class Grader:
     def pytest_runtest_logreport(self, report):
         if report.failed and self.unusable is None:
             print_line(self.config, f"FAILS  {report.claim}")
-            for line in [*report.remark.splitlines(), f"Hint      {report.hint}"]:
+            for line in report.remark:
                 print_line(self.config, f"       {line}")
         elif report.passed and report.when == "call":
             print_line(self.config, f"holds  {report.claim}")
@@ -152,20 +162,28 @@ def print_line(config, line):
     reporter.write_line(line)
 
 
-def claim_and_hint(test):
-    """The two parts of a stage test's docstring, each on one line."""
-    claim, _, hint = test.__doc__.partition("Hint: ")
-    return " ".join(claim.split()), " ".join(hint.split())
+def claim_hint_and_again(test):
+    """The parts of a stage test's docstring, each on one line.
+
+    The last is what a client has to type to show the same; curl, if it is left out.
+    """
+    text, _, again = test.__doc__.partition("Again: ")
+    claim, _, hint = text.partition("Hint: ")
+    return [" ".join(part.split()) for part in (claim, hint, again or CURL)]
 
 
 def remark(error):
-    """What was seen of the server and what was expected, without what is pytest's."""
-    if isinstance(error, ConnectionRefusedError):
-        return saw("the connection is refused: nobody listens any more", "it is accepted")
-    if isinstance(error, OSError):
-        return saw(f"the connection fails: {error.strerror or error}", "it does not")
-    said, _, _ = str(error).partition("\nassert ")
-    return "\n".join(line.strip() for line in said.splitlines())
+    """What was seen of the server and what was expected, in lines, without what is pytest's."""
+    server = GradedServer.last
+    if isinstance(error, OSError) and server and not server.running:
+        said = saw(f"the server has ended, with status {server.popen.poll()}", "it goes on")
+    elif isinstance(error, ConnectionRefusedError):
+        said = saw("the connection is refused: nobody listens any more", "it is accepted")
+    elif isinstance(error, OSError):
+        said = saw(f"the connection fails: {error.strerror or error}", "it does not")
+    else:
+        said, _, _ = str(error).partition("\nassert ")
+    return [line.strip() for line in said.splitlines()]
 
 
 class Grading:
@@ -201,6 +219,8 @@ class GradedServer(Server):
     Raises Unusable, with a sentence for its author, if it cannot be graded.
     """
 
+    last = None  # the one that was started last
+
     def __init__(self, grading, delay=None, limits=None, wrapper=None):
         command = grading.words()
         if shutil.which(command[0]) is None:
@@ -215,6 +235,8 @@ class GradedServer(Server):
             delay = grading.delay
         delay = math.ceil(delay or 0)  # sleep(3) takes whole seconds
         values = {"{port}": str(self.port), "{delay}": str(delay)}
+        self.command = grading.command
+        self.by_hand = fill(grading.command, {**values, "{port}": "8888"})
         bounded = user_with_few_processes(1000)
         super().__init__(
             [fill(word, values) for word in command],
@@ -223,6 +245,18 @@ class GradedServer(Server):
             limits={**bounded["limits"], **(limits or {})},
             terminal=True,
         )
+        GradedServer.last = self
+
+    def last_words(self, again):
+        """The last that it printed, and how to see the same by hand, in lines."""
+        said = self.output.splitlines()[-5:] or ["nothing"]
+        port = 8888 if "{port}" in self.command else self.port
+        again = again.replace("8888", str(port))
+        return [
+            *(f"{'Said' if n == 0 else '':10}{line}" for n, line in enumerate(said)),
+            f"Again     {self.by_hand}",
+            f"          and in another terminal: {again}",
+        ]
 
     def wait_until_listening(self):
         """Wait until one of its processes listens on the port, without connecting to it.

@@ -82,6 +82,7 @@ class Program:
         self._stdout = tempfile.TemporaryFile()
         self._stderr = tempfile.TemporaryFile()
         self._terminal = None
+        self._prints_without_end = False
         self._mark = f"{MARK}{next(self.numbers)}."
         if terminal:
             self._terminal, stdout = pty.openpty()
@@ -129,16 +130,17 @@ class Program:
     def drain(self):
         """Take what it has written from its terminal, if it has one: that holds but little.
 
-        Raises Unusable when it prints without end.
+        Raises Unusable when it prints without end, once; then it may wait to print.
         """
         try:
-            while self._terminal:
+            while self._terminal and not self._prints_without_end:
                 data = os.read(self._terminal, 65536)
                 if not data:
                     return
                 self._stdout.write(data.replace(b"\r\n", b"\n"))
                 self._stdout.flush()
                 if self._stdout.tell() > MOST_OUTPUT:
+                    self._prints_without_end = True
                     raise Unusable("The server prints without end.")
         except OSError:
             pass  # nothing more has been written (EAGAIN), or nobody is left to (EIO)

@@ -141,6 +141,17 @@ def accepted(port, client_port):
     return any((row.port, row.client) == (port, client_port) and row.inode for row in tcp())
 
 
+def in_accept(pid):
+    """Whether a process is asleep in accept(2), which no timer ends (proc(5), wchan).
+
+    False where that cannot be seen, as on macOS.
+    """
+    if not LINUX:
+        return False
+    with open(f"/proc/{pid}/wchan", encoding="ascii") as file:
+        return file.read() == "inet_csk_accept"
+
+
 def marked(mark):
     """The PIDs of all processes with a text in their environment (Linux; else none)."""
     found = []
