@@ -57,7 +57,7 @@ def test_parent_prints_its_pid(serve):
     Hint: Print what getpid returns, once, before the loop.
     """
     server = serve(delay=0)
-    wait_until_printed(server, rf"\b{server.pid}\b")
+    wait_until_printed(server, rf"\b{server.pid}\b", f"its PID, {server.pid}")
 
 
 def test_each_child_prints_its_own_pid_and_its_parents(serve):

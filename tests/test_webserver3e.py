@@ -44,7 +44,7 @@ def test_handler_reports_the_child_that_it_reaped(serve):
     client.wait_for_answer()
     server.wait_until_blocked()  # the child has said what it has to say, and sleeps
     before = len(server.output)
-    wait_until_printed(server, rf"\b{child.pid}\b", after=before)
+    wait_until_printed(server, rf"\b{child.pid}\b", f"the PID {child.pid}", after=before)
 
 
 def test_interrupted_accept_kills_the_server(serve):

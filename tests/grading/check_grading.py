@@ -3,10 +3,17 @@
 Not part of the plain test command, for its time: .venv/bin/pytest tests/grading/check_grading.py
 """
 
+import json
+import os
+import pathlib
 import re
+import shutil
 import socket
+import subprocess
 import sys
+import tempfile
 import textwrap
+from xml.etree import ElementTree
 
 import pytest
 from library.programs import Program
@@ -182,3 +189,99 @@ def test_port_that_is_taken_is_said_at_once(grade):
         graded = grade("3a", "--server", "sleep 600", "--server-port", str(port))
         assert graded.wait(60) == 1
     assert f"Port {port} is taken" in graded.output
+
+
+# Servers in other languages: how each is started, perhaps with a fault put in, and the
+# claims of its stage that fail then
+PERL, JAVA, C, RUST = "perl {server} {port}", "java {server} {port}", "cc", "rustc"
+NEVER_CLOSES = ["A client gets the answer, and the connection ends."]
+LANGUAGES = [
+    ("server3a.pl", PERL, None, []),
+    ("server3a.java", JAVA, None, []),
+    ("server3a.rs", RUST, None, []),
+    ("server3g.pl", PERL, None, []),
+    ("server3g.c", C, None, []),
+    (
+        "server3a.pl",
+        PERL,
+        ("    close $connection;", "    push @main::kept, $connection;"),
+        NEVER_CLOSES,
+    ),
+    ("server3a.java", JAVA, ("connection.close();", ""), NEVER_CLOSES),
+    (
+        "server3g.pl",
+        PERL,
+        ("1 while waitpid", "waitpid"),
+        ["Children that end together leave no zombie."],
+    ),
+    (
+        "server3g.c",
+        C,
+        ("while (waitpid", "if (waitpid"),
+        ["Children that end together leave no zombie."],
+    ),
+    (
+        "server3g.c",
+        C,
+        ("            close(listener);", ""),
+        ["A child closes its copy of the listening socket."],
+    ),
+]
+
+
+@pytest.fixture
+def readable():
+    """A folder that everybody can read: Java asks access(2), which knows no capabilities."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield pathlib.Path(folder)
+
+
+@pytest.mark.parametrize("file, command, fault, broken", LANGUAGES)
+def test_server_in_another_language(grade, readable, file, command, fault, broken):
+    program = command.split()[0]
+    if shutil.which(program) is None:
+        pytest.skip(f"there is no {program}")
+    text = (ROOT / "tests/grading/servers" / file).read_text(encoding="utf-8")
+    if fault:
+        assert text.count(fault[0]) == 1
+        text = text.replace(*fault)
+    (readable / file).write_text(text, encoding="utf-8")
+    if program in (C, RUST):
+        compiler = [program, "-o", readable / "server", readable / file]
+        subprocess.run(compiler, check=True, stderr=subprocess.DEVNULL)
+        command = f"{readable}/server {{port}}"
+    command = command.replace("{server}", str(readable / file))
+    stage = re.search(r"3\w", file)[0]
+    graded = grade(stage, "--server", command, "--patience=5")
+    assert graded.wait(120) == bool(broken), graded.output
+    fails = re.findall("^FAILS  (.*)", graded.output, re.MULTILINE)
+    assert set(broken) <= set(fails) and bool(fails) == bool(broken)
+
+
+def test_class_is_graded_in_one_table(start, tmp_path):
+    for name, text in {
+        "right": (ROOT / "webserver3a.py").read_text(encoding="utf-8"),
+        "wrong": (ROOT / "webserver3g.py").read_text(encoding="utf-8"),
+        "silent": "raise SystemExit(3)",
+    }.items():
+        (tmp_path / "class" / name).mkdir(parents=True)
+        (tmp_path / "class" / name / "webserver3a.py").write_text(text, encoding="utf-8")
+    server = f"{sys.executable} {{folder}}/webserver{{stage}}.py --port {{port}}"
+    command = [sys.executable, ROOT / "tests/grading/grade.py", f"{tmp_path}/class/*/"]
+    command += ["--stages", "3a", "--command", server, "--out", tmp_path / "grades", "--junit"]
+    graded = start(Program, command)
+    assert graded.wait(120) == 2
+    rows = [line.split(None, 1) for line in graded.output.splitlines()[1:4]]
+    words = {row[0].split("/")[-2]: row[1] for row in rows}
+    assert words == {"right": "holds", "silent": "?", "wrong": "2 of 6 fail"}
+    found = json.loads((tmp_path / "grades/grades.json").read_text(encoding="utf-8"))
+    assert {folder.split("/")[-2] for folder in found} == set(words)
+    page = (tmp_path / "grades/grades.html").read_text(encoding="utf-8")
+    assert "Your server ended with status 3" in page
+    assert "Again     " in page
+    assert not re.search(r"(src|href)=|url\(", page)  # nothing from elsewhere
+    assert len((tmp_path / "grades/grades.csv").read_text(encoding="utf-8").splitlines()) == 4
+    reports = sorted(tmp_path.glob("grades/*.xml"))
+    failures = [ElementTree.parse(each).find("testsuite").get("failures") for each in reports]
+    assert failures == ["0", "1", "2"]

@@ -3,8 +3,11 @@
 A plugin of pytest, loaded by conftest.py. Without --server it only sets the patience.
 """
 
+import collections
+import errno
 import functools
 import math
+import os
 import re
 import shlex
 import shutil
@@ -91,6 +94,7 @@ class Grader:
     def __init__(self, config):
         self.config = config
         self.unusable = None
+        self.expected = collections.Counter()  # how often each was, and did not come
         config.option.tbstyle = "no"
         config.option.reportchars = "N"
         config.option.no_header = True
@@ -109,7 +113,8 @@ class Grader:
 
     def pytest_runtestloop(self, session):
         """Start the server once, to say once what is wrong if that does not work."""
-        if session.items:
+        # For JUnit's report a test has to fail: there it is the first.
+        if session.items and not self.config.option.xmlpath:
             try:
                 grading = grading_of(self.config, stage_of(session.items[0]))
                 with guarded():
@@ -127,12 +132,19 @@ class Grader:
     def pytest_runtest_makereport(self, item, call):
         report = yield
         report.claim, hint, again = claim_hint_and_again(item.function)
+        if report.when == "call" or report.failed:
+            item.user_properties.append(("claim", report.claim))
         if report.failed:
             error = call.excinfo.value
             if isinstance(error, Unusable):
                 self.give_up(item.session, error)
                 item.session.shouldfail = "the server cannot be graded"
             report.remark = [*remark(error), f"Hint      {hint}"]
+            self.expected.update(line for line in report.remark if line.startswith("Expected"))
+            if GradedServer.last and not GradedServer.last.running:
+                status = GradedServer.last.popen.poll()
+                report.remark.insert(0, f"Ended     the server has ended, with status {status}.")
+            item.user_properties.append(("remark", "\n".join(report.remark)))
             if GradedServer.last:
                 report.remark += GradedServer.last.last_words(again)
         return report
@@ -154,6 +166,12 @@ class Grader:
     def pytest_terminal_summary(self, terminalreporter):
         if self.unusable:
             terminalreporter.write_line(self.unusable)
+        for line, count in self.expected.items():
+            if count > 2:
+                what = " ".join(line.split()[1:])
+                terminalreporter.write_line(
+                    f"Probably one fault: {count} claims fail because this is not so: {what}"
+                )
 
 
 def print_line(config, line):
@@ -174,10 +192,7 @@ def claim_hint_and_again(test):
 
 def remark(error):
     """What was seen of the server and what was expected, in lines, without what is pytest's."""
-    server = GradedServer.last
-    if isinstance(error, OSError) and server and not server.running:
-        said = saw(f"the server has ended, with status {server.popen.poll()}", "it goes on")
-    elif isinstance(error, ConnectionRefusedError):
+    if isinstance(error, ConnectionRefusedError):
         said = saw("the connection is refused: nobody listens any more", "it is accepted")
     elif isinstance(error, OSError):
         said = saw(f"the connection fails: {error.strerror or error}", "it does not")
@@ -210,6 +225,11 @@ class Grading:
             raise Unusable(f"The command {self.command!r} cannot be split: {error}.")
         if not words:
             raise Unusable("The command of --server is empty.")
+        if words[0] == "cd" or {"&&", "||", ";", "|", ">"} & set(words):
+            raise Unusable(
+                "No shell runs the command. Where it needs one, as for cd and &&, write"
+                f" sh -c {shlex.quote(self.command)}"
+            )
         return words
 
 
@@ -267,6 +287,8 @@ class GradedServer(Server):
         def listens():
             if self.popen.poll() is not None and not self.processes():
                 said = self.output.strip()
+                if os.strerror(errno.EADDRINUSE) in said:
+                    said += "\nDoes it set SO_REUSEADDR before it calls bind?"
                 raise Unusable(
                     f"Your server ended with status {self.popen.wait()} before it listened"
                     f" on port {self.port}. It said:\n{said or 'nothing'}"
@@ -281,6 +303,11 @@ class GradedServer(Server):
                 f"Your server runs, but does not listen on port {self.port}. Write {{port}}"
                 " where your command says the port, or pass --server-port."
             ) from None
+        if not system.reachable(self.port):
+            raise Unusable(
+                f"Your server listens on port {self.port}, but not on 127.0.0.1, where its"
+                " clients come. Bind it to 127.0.0.1, or to all addresses."
+            )
 
     def _listener(self, listen_socket):
         """The PID of the process that has the socket, and of the parent if several do."""

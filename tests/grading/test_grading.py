@@ -24,7 +24,7 @@ def readmes_example():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     section = readme.partition("## Grade a server of your own")[2]
     source = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
-    typed, printed = re.findall(r"```text\n(.*?)```", section, re.DOTALL)
+    typed, printed, _ = re.findall(r"```text\n(.*?)```", section, re.DOTALL)
     pytest, tests, option, server = shlex.split(typed)
     assert (pytest, option) == (".venv/bin/pytest", "--server")
     assert server.startswith("python3 my-server.py ")

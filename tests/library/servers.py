@@ -314,20 +314,23 @@ def free_port():
         return unused.getsockname()[1]
 
 
-def user_with_few_processes(count):
+READS_ALL, WRITES_ALL = "+dac_read_search", "+dac_override"  # capabilities(7)
+
+
+def user_with_few_processes(count, may=READS_ALL):
     """How to start a Server that cannot come to have more than count processes.
 
     The limit (RLIMIT_NPROC, getrlimit(2)) counts all that the user runs, and does not
-    hold for root. So root starts the server as a user whom nobody else is, who may
-    read all files, because the interpreter may lie where only root can read
-    (setpriv(1), capabilities(7)). Without setpriv the test is left out.
+    hold for root. So root starts the server as a user whom nobody else is, with one
+    capability: to read all files, because the interpreter may lie where only root can
+    read (setpriv(1), capabilities(7)). Without setpriv the test is left out.
     """
     if os.getuid() == 0 and system.LINUX:
         if shutil.which("setpriv") is None:
             pytest.skip("there is no setpriv")
         # One for each server: what is left of the one before is not counted.
         user = str(20000 + (100 * os.getpid() + next(_users)) % 40000)
-        may = "-all,+dac_override"
+        may = f"-all,{may}"
         wrapper = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
         wrapper += ["--inh-caps", may, "--ambient-caps", may]
     else:

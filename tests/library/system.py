@@ -12,6 +12,8 @@ LINUX = sys.platform == "linux"
 BLOCKED = "SI"  # process states: asleep in a system call (ps(1); I is macOS's)
 ZOMBIE = "Z"
 LISTENING = "0A"  # a state in /proc/net/tcp
+# Ends of addresses there, as either kind of processor writes them: 127.0.0.1, and all.
+LOOPBACK = ("0100007F", "7F000001", "00000000")
 
 
 class Process(NamedTuple):
@@ -83,8 +85,12 @@ def memory(pid):
 
 
 class Socket(NamedTuple):
-    """A row of /proc/net/tcp (proc(5)): two ports, how much is queued, 0 for no inode."""
+    """A row of /proc/net/tcp (proc(5)): two ports, how much is queued, 0 for no inode.
 
+    local says whether its own end is reached by way of 127.0.0.1.
+    """
+
+    local: bool
     port: int
     client: int
     state: str
@@ -102,7 +108,9 @@ def tcp():
             for row in file:
                 _, own, other, state, queues, _, _, _, _, inode, *_ = row.split()
                 port, client = (int(end.rpartition(":")[2], 16) for end in (own, other))
-                yield Socket(port, client, state, int(queues.partition(":")[2], 16), int(inode))
+                local = own.partition(":")[0].endswith(LOOPBACK)
+                queued = int(queues.partition(":")[2], 16)
+                yield Socket(local, port, client, state, queued, int(inode))
 
 
 def listening(port):
@@ -128,6 +136,15 @@ def queued(port):
     """How many connections wait to be accepted on a port; None if nobody listens."""
     found = listening(port)
     return found and found[1]
+
+
+def reachable(port):
+    """Whether a socket that listens on a port can be reached by way of 127.0.0.1.
+
+    True where that cannot be seen, as on macOS.
+    """
+    found = [row for row in tcp() if (row.state, row.port) == (LISTENING, port)] if LINUX else []
+    return not found or any(row.local for row in found)
 
 
 def accepted(port, client_port):

@@ -7,7 +7,7 @@ import sys
 import time
 
 from library.programs import Program, wait_until
-from library.servers import user_with_few_processes
+from library.servers import WRITES_ALL, user_with_few_processes
 
 READY = "\x02"  # stands for the prompt, which is $ or >>> to the reader
 MORE = "\x03"  # stands for Python's prompt in the middle of a statement, ...
@@ -90,11 +90,11 @@ class Terminal(Program):
 def shell(folder):
     """A terminal with bash(1), as a user whom ulimit(1) holds for: not as root."""
     bash = [shutil.which("bash"), "--norc", "--noprofile", "--noediting"]
-    return Terminal([*user_with_few_processes(0)["wrapper"], *bash], folder)
+    return Terminal([*user_with_few_processes(0, WRITES_ALL)["wrapper"], *bash], folder)
 
 
 def python(folder):
     """A terminal with Python's prompt."""
     prompts = f"import sys; sys.ps1, sys.ps2 = {READY!r}, {MORE!r}"
     command = [f"{os.path.dirname(sys.executable)}/python3", "-q", "-i", "-c", prompts]
-    return Terminal([*user_with_few_processes(0)["wrapper"], *command], folder)
+    return Terminal([*user_with_few_processes(0, WRITES_ALL)["wrapper"], *command], folder)
