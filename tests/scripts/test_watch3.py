@@ -253,7 +253,7 @@ def test_text_alone_suffices_and_a_drawing_has_the_same(serve, once, start, tmp_
 
 def test_where_it_cannot_print_it_says_so_in_a_line(serve, start):
     server = serve("3g")
-    with open("/dev/full", "w") as full:
+    with open("/dev/full", "w", encoding="utf-8") as full:
         program = start(Program, [*WATCH, "--once", "--port", str(server.port)], stdout=full)
         assert program.wait() == 1
     assert program.errors.count("\n") == 1

@@ -1,5 +1,6 @@
 """Terminal windows into which one types, as the tutorial's reader does."""
 
+import functools
 import os
 import re
 import shutil
@@ -87,14 +88,20 @@ class Terminal(Program):
         os.write(self._terminal, b"\x03")
 
 
+@functools.lru_cache(maxsize=None)
+def readers_wrapper():
+    """What starts all the terminals of a page as one user."""
+    return user_with_few_processes(0, WRITES_ALL)["wrapper"]
+
+
 def shell(folder):
     """A terminal with bash(1), as a user whom ulimit(1) holds for: not as root."""
     bash = [shutil.which("bash"), "--norc", "--noprofile", "--noediting"]
-    return Terminal([*user_with_few_processes(0, WRITES_ALL)["wrapper"], *bash], folder)
+    return Terminal([*readers_wrapper(), *bash], folder)
 
 
 def python(folder):
     """A terminal with Python's prompt."""
     prompts = f"import sys; sys.ps1, sys.ps2 = {READY!r}, {MORE!r}"
     command = [f"{os.path.dirname(sys.executable)}/python3", "-q", "-i", "-c", prompts]
-    return Terminal([*user_with_few_processes(0, WRITES_ALL)["wrapper"], *command], folder)
+    return Terminal([*readers_wrapper(), *command], folder)
