@@ -398,7 +398,7 @@ class Watcher:
         for pid in psutil.pids():
             for name in unknown.intersection((descriptors(pid) or {}).values()):
                 with contextlib.suppress(*GONE, *HIDDEN):
-                    self.programs[name] = f"{psutil.Process(pid).name()} {pid}"
+                    self.programs[name] = f"{printable(psutil.Process(pid).name())} {pid}"
         self._looked_for_programs = time.monotonic()
 
     def nobody(self):
@@ -408,11 +408,16 @@ class Watcher:
         return f"Nobody listens on port {self.port}."
 
 
+def printable(text):
+    """A name without what a terminal would take for an order."""
+    return "".join(each if each.isprintable() else "?" for each in " ".join(text.split()))
+
+
 def command(pid):
     """The command line of a process, its program without the folder that it lies in."""
     with contextlib.suppress(*GONE, *HIDDEN):
         program, *arguments = psutil.Process(pid).cmdline() or [""]
-        return " ".join([os.path.basename(program), *arguments])
+        return printable(" ".join([os.path.basename(program), *arguments]))
     return ""
 
 
@@ -573,7 +578,7 @@ class Picture:
             return rest.strip("[]") if kind == "anon_inode" else kind
         if target.startswith(("/dev/pts/", "/dev/tty")):
             return f"terminal {target[len('/dev/') :]}"
-        return target if target.startswith("/dev/") else os.path.basename(target)
+        return printable(target if "/dev/" in target[:5] else os.path.basename(target))
 
     def table(self, rows):
         """So many of the connections, a row each, and what the states in them mean."""

@@ -192,12 +192,31 @@ def test_threaded_server_holds_the_connections_itself(start, once):
     assert re.search(r"children +0 ", picture)
 
 
+def test_3hs_parent_waits_for_clients_and_signals_at_once(start, once):
+    server = start(OwnServer, "3h")
+    server.connect()  # and says nothing
+    child, = server.wait_until_children(1)
+    server.wait_until_blocked()
+    picture = once(server.port)
+    assert "waits in select" in picture
+    assert [row[2].split("'")[0] for row in rows(picture)] == [f"1: {child.pid}"]
+
+
 def test_process_that_one_may_not_look_into(start, once):
     program = start(Program, [sys.executable, "-c", HIDDEN])
     port = wait_until(lambda: re.search(r"port (\d+)", program.output), "it prints its port")[1]
     picture = once(port, wrapper=user_with_few_processes(0)["wrapper"])
     assert "another user's" in picture
     assert "descriptors:" not in picture
+
+
+def test_names_do_not_command_the_terminal(start, once, tmp_path):
+    (tmp_path / "s.py").write_text(THREADED, encoding="utf-8")
+    command = [sys.executable, "-u", "s.py", "\x1b[2J\nnext"]
+    program = start(Program, command, cwd=tmp_path)
+    port = wait_until(lambda: re.search(r"port (\d+)", program.output), "its port")[1]
+    picture = once(port)
+    assert "?[2J next" in picture and "\x1b" not in picture
 
 
 def test_process_by_its_pid(serve, start):
