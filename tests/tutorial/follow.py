@@ -43,6 +43,7 @@ from library import system
 from library.programs import Patience, guarded, wait_until
 from library.servers import ROOT, free_port
 from library.sources import OPTIONS, difference, pieces
+from tutorial import chinese
 from tutorial.terminals import python, shell
 
 PAGES = ["README.md", *(f"docs/3{stage}.md" for stage in "abcdefgh"), "docs/next.md"]
@@ -132,7 +133,7 @@ def blocks(text):
             language, *marks = line[3:].split() or [""]
             inside = Block(language, marks, index + 1, [], terminal, section)
         else:
-            named = re.findall(r"\*\*terminal (\d)\*\*", line, re.IGNORECASE)
+            named = re.findall(r"\*\*(?:terminal|终端) (\d)\*\*", line, re.IGNORECASE)
             terminal = named[-1] if named else terminal
             section += line.startswith("#")
     return found
@@ -507,6 +508,14 @@ def excerpt(lines, stage):
     return "\n\n\n".join(pieces(stage)[name] for name in names).splitlines()
 
 
+def rewrite_twin(page, text):
+    """Give the Chinese page, if there is one, the blocks of the English one."""
+    twin = chinese.twin(page)
+    if twin:
+        old = (ROOT / twin).read_text(encoding="utf-8")
+        (ROOT / twin).write_text(chinese.with_blocks_of(text, old), encoding="utf-8")
+
+
 def parse_options():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -541,7 +550,9 @@ def main():
         if run.untrue:
             status = 1
             if not options.check:
-                (ROOT / page).write_text("\n".join(lines) + "\n", encoding="utf-8")
+                text = "\n".join(lines) + "\n"
+                (ROOT / page).write_text(text, encoding="utf-8")
+                rewrite_twin(page, text)
     return status
 
 
