@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -94,14 +95,25 @@ def readers_wrapper():
     return user_with_few_processes(0, WRITES_ALL)["wrapper"]
 
 
+def python3():
+    """The Python that runs the tests, by the name that readers type."""
+    return f"{os.path.dirname(sys.executable)}/python3"
+
+
 def shell(folder):
     """A terminal with bash(1), as a user whom ulimit(1) holds for: not as root."""
     bash = [shutil.which("bash"), "--norc", "--noprofile", "--noediting"]
-    return Terminal([*readers_wrapper(), *bash], folder)
+    terminal = Terminal([*readers_wrapper(), *bash], folder)
+    # Else bash would pass over a python3 that lies where only root can read: it asks
+    # access(2), which knows no capabilities.
+    terminal.type([f"hash -p {shlex.quote(python3())} python3"])
+    wait_until(lambda: terminal.ready, "there is a prompt")
+    terminal.take()
+    return terminal
 
 
 def python(folder):
     """A terminal with Python's prompt."""
     prompts = f"import sys; sys.ps1, sys.ps2 = {READY!r}, {MORE!r}"
-    command = [f"{os.path.dirname(sys.executable)}/python3", "-q", "-i", "-c", prompts]
+    command = [python3(), "-q", "-i", "-c", prompts]
     return Terminal([*readers_wrapper(), *command], folder)
