@@ -309,8 +309,9 @@ class Look(NamedTuple):
     """All that was seen of a server at one moment.
 
     family has its processes, the parent first; none, if they may not be seen. command is
-    the parent's. pending says whether a SIGCHLD is pending for the parent, limit how many descriptors it may have; None
-    if that is not known. kept_out is how many clients of this machine are not connected.
+    the parent's. pending says whether a SIGCHLD is pending for the parent, limit how many
+    descriptors it may have; None if that is not known. kept_out is how many clients of this
+    machine are not connected.
     """
 
     time: str
@@ -446,7 +447,8 @@ def owners(name):
     """The PIDs of the processes with a descriptor of a socket, parents before children."""
     found = [pid for pid in psutil.pids() if name in (descriptors(pid) or {}).values()]
     known = [one for one in map(process, found) if one]
-    return [one.pid for one in sorted(known, key=lambda one: (one.parent in found, one.pid))]
+    known.sort(key=lambda one: (one.parent in found, one.pid))
+    return [one.pid for one in known]
 
 
 # The picture
@@ -498,7 +500,8 @@ class Picture:
 
     def title(self):
         if self.ended:
-            return line((f" The server ended at {self.ended}. Before that: ", "bold reverse"))
+            ended = f" The server ended at {self.ended}. Before that: "
+            return line((ended, "bold reverse"))
         where = "no port"
         if self.look.listening:
             where = "port {1} of {0}".format(*self.look.listening.own)
@@ -515,7 +518,8 @@ class Picture:
         parts = ["listen queue  ", ("█" * full, "cyan"), "░" * (cells - full)]
         parts.append(f" {listening.queued} of {most}")
         if self.look.kept_out:
-            parts.append((f", {self.look.kept_out} kept out: SYN sent, no reply", "bold red"))
+            kept_out = f", {self.look.kept_out} kept out: SYN sent, no reply"
+            parts.append((kept_out, "bold red"))
         return line(*parts)
 
     def tree(self, rows):
@@ -529,15 +533,17 @@ class Picture:
             start = f"child {one.pid} {doing(one)}"
             width = self.columns - 8 - len(start)
             text = line(f"{start}, ".replace(" ,", ","), self.descriptors(one, width))
-            nodes[one.pid] = nodes[one.parent].add(text)
+            nodes[one.pid] = nodes.get(one.parent, nodes[first.pid]).add(text)
         if len(living) > rows:
             nodes[first.pid].add(line(f"+{len(living) - rows} more children"))
-        for pid, node in nodes.items():
-            zombies = [str(one.pid) for one in others if one.parent == pid and one.state == ZOMBIE]
-            if zombies:
-                what = f"{len(zombies)} ZOMBIE{'S' * (len(zombies) > 1)}"
-                which = fitting(zombies, " ", self.columns - 42 - len(what))
-                node.add(line((what, "bold red"), f", ended and not waited for: {which}"))
+        zombies = collections.defaultdict(list)
+        for one in others:
+            if one.state == ZOMBIE:  # beside the parent, where its own is not shown
+                zombies[one.parent if one.parent in nodes else first.pid].append(str(one.pid))
+        for pid, pids in zombies.items():
+            what = f"{len(pids)} ZOMBIE{'S' * (len(pids) > 1)}"
+            which = fitting(pids, " ", self.columns - 42 - len(what))
+            nodes[pid].add(line((what, "bold red"), f", ended and not waited for: {which}"))
         return nodes[first.pid]
 
     def parent(self, first):
@@ -574,7 +580,7 @@ class Picture:
         if target in self._clients:
             return f"client {self._clients[target]}"
         kind, colon, rest = target.partition(":")
-        if colon and rest.startswith("["):  # socket:[4711], pipe:[4711], anon_inode:[eventpoll]
+        if colon and rest.startswith("["):  # such as pipe:[4711], anon_inode:[eventpoll]
             return rest.strip("[]") if kind == "anon_inode" else kind
         if target.startswith(("/dev/pts/", "/dev/tty")):
             return f"terminal {target[len('/dev/') :]}"
@@ -592,12 +598,14 @@ class Picture:
         table.add_column("copies of its descriptor", no_wrap=True)
         for found in self.look.connections[:rows]:
             ends = [one.state if one else "-" for one in (found.client, found.server)]
-            table.add_row(self.program(found), str(found.address[1]), *ends, self.copies(found))
+            port, copies = str(found.address[1]), self.copies(found)
+            table.add_row(self.program(found), port, *ends, copies)
         yield table
         if len(self.look.connections) > rows:
             yield line(f"+{len(self.look.connections) - rows} more connections")
-        ends = [one for found in self.look.connections for one in (found.client, found.server)]
-        for state in sorted({one.state for one in ends if one} - {"ESTABLISHED"}):
+        pairs = ((found.client, found.server) for found in self.look.connections)
+        states = {one.state for pair in pairs for one in pair if one}
+        for state in sorted(states - {"ESTABLISHED"}):
             yield line(f"{state}: {MEANING[state]}")
 
     def program(self, found):
@@ -722,7 +730,7 @@ def parse_options():
         help="how long to wait between two looks (default: %(default)s)",
     )
     parser.add_argument("--once", action="store_true", help="print one picture and end")
-    parser.add_argument("--svg", metavar="FILE", help="draw one picture into a file and end")
+    parser.add_argument("--svg", metavar="FILE", help="draw one picture and end")
     options = parser.parse_args()
     if options.pid is None and options.port is None:
         options.port = 8888
