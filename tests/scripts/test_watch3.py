@@ -153,7 +153,8 @@ def test_3f_has_one_signal_pending_for_20_children_and_then_19_zombies(serve, on
     server.go_on()
     server.wait_until_blocked()
     picture = once(server.port)
-    assert "waits in accept(3), no SIGCHLD pending" in picture
+    assert "waits in accept(" in picture  # libffi, which ctypes needs, may have number 3
+    assert "no SIGCHLD pending" in picture
     assert "19 ZOMBIES, ended" in picture
 
 
