@@ -1,13 +1,14 @@
-"""The pages that test_tutorial.py has followed: ours, and some that are not true.
+"""What is started before the first test, and looked at last: it sleeps most of the time.
 
-A plugin of pytest, loaded by conftest.py. They sleep most of the time, and so they are
-started before the first test, each in a program of its own, and looked at last.
+The pages that test_tutorial.py has followed, ours and some that are not true, and the
+server that the README grades. A plugin of pytest, loaded by conftest.py.
 """
 
 import contextlib
 import sys
 
 import pytest
+from grading.example import readmes_example
 from library.programs import Program
 from library.servers import ROOT
 from tutorial import follow
@@ -72,8 +73,12 @@ def needs_pages(item):
     return "pages" in item.fixturenames
 
 
+def needs_graded(item):
+    return "graded" in item.fixturenames
+
+
 def pytest_collection_modifyitems(items):
-    items.sort(key=needs_pages)
+    items.sort(key=lambda item: needs_pages(item) or needs_graded(item))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -98,6 +103,27 @@ def started_pages(request, guard, tmp_path_factory):
 def pages(started_pages):
     """The programs that follow the pages, by the names of the pages."""
     return started_pages
+
+
+@pytest.fixture(scope="session", autouse=True)
+def started_grading(request, guard, tmp_path_factory):
+    """The program that grades the README's server, if a test needs it, and its folder."""
+    if not any(map(needs_graded, request.session.items)):
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("server")
+    source, tests, server, _ = readmes_example()
+    (folder / "my-server.py").write_text(source, encoding="utf-8")
+    server = server.replace("my-server.py", str(folder / "my-server.py"))
+    program = Program([sys.executable, "-m", "pytest", tests, "--server", server], cwd=ROOT)
+    yield program, folder
+    program.kill()
+
+
+@pytest.fixture
+def graded(started_grading):
+    """The program that grades the README's server, and the folder that this is in."""
+    return started_grading
 
 
 def untrue_pages():
