@@ -1,4 +1,7 @@
-"""The fixtures. What a test starts with them is gone when the test ends."""
+"""The fixtures. What a test starts with them is gone when the test ends.
+
+Where the system lacks a program, what needs it is skipped, and pytest says so at the end.
+"""
 
 import contextlib
 
@@ -6,7 +9,19 @@ import pytest
 from library.programs import guarded
 from library.servers import user_with_few_processes
 
-pytest_plugins = ["grading.grader", "library.left_out", "tutorial.pages"]
+pytest_plugins = ["grading.grader", "tutorial.pages"]
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("webserver3 on this system")
+    text = "fail if a test is skipped, because the system lacks a program"
+    group.addoption("--nothing-left-out", action="store_true", help=text)
+
+
+def pytest_sessionfinish(session):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--nothing-left-out") and "skipped" in reporter.stats:
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -37,13 +37,14 @@ def test_handler_reports_the_child_that_it_reaped(serve):
 
     Hint: Call wait in the handler, and print the PID that it returns.
     """
-    server = serve(delay=1)
+    server = serve(delay=0)
     client = server.connect_and_rest()
     child = server.wait_until_children(1)[0]
+    server.stop()  # no handler runs before the child has ended, and said what it has to say
     client.ask()
-    client.wait_for_answer()
-    server.wait_until_blocked()  # the child has said what it has to say, and sleeps
+    server.wait_until_zombies(1)
     before = len(server.output)
+    server.go_on()
     wait_until_printed(server, rf"\b{child.pid}\b", f"the PID {child.pid}", after=before)
 
 
