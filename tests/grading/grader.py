@@ -245,22 +245,22 @@ class GradedServer(Server):
         command = grading.words()
         if shutil.which(command[0]) is None:
             raise Unusable(f"There is no program {command[0]!r} that I could start.")
-        self.port = grading.port or free_port()
-        if system.listening(self.port):
+        port = grading.port or free_port()
+        if system.listening(port):
             raise Unusable(
-                f"Port {self.port} is taken: another program listens on it. End that one,"
+                f"Port {port} is taken: another program listens on it. End that one,"
                 " or write {port} where your command says the port."
             )
         if grading.delay is not None:
             delay = grading.delay
         delay = math.ceil(delay or 0)  # sleep(3) takes whole seconds
-        values = {"{port}": str(self.port), "{delay}": str(delay)}
         self.command = grading.command
-        self.by_hand = fill(grading.command, {**values, "{port}": "8888"})
+        self.by_hand = fill(grading.command, {"{port}": "8888", "{delay}": str(delay)})
         bounded = user_with_few_processes(1000)
         super().__init__(
-            [fill(word, values) for word in command],
+            [fill(word, {"{delay}": str(delay)}) for word in command],
             delay=delay,
+            port=port,
             wrapper=bounded["wrapper"] if wrapper is None else wrapper,
             limits={**bounded["limits"], **(limits or {})},
             terminal=True,

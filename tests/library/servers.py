@@ -33,13 +33,15 @@ def needs(program):
 
 
 class Server(Program):
-    """A program that listens on a port, which clients have to find out first.
+    """A program that listens on a port: a free one, which its command has for {port}.
 
     delay is how long it sleeps after an answer, in seconds, wrapper what its command
     starts with. Raises AssertionError or Unusable if it does not come to listen.
     """
 
-    def __init__(self, command, delay=0, wrapper=(), **how):
+    def __init__(self, command, delay=0, wrapper=(), port=None, **how):
+        self.port = port or free_port()
+        command = [fill(str(word), {"{port}": str(self.port)}) for word in command]
         self.delay = delay
         self._wrapper = wrapper
         self._clients = contextlib.ExitStack()
@@ -52,6 +54,15 @@ class Server(Program):
         except BaseException:
             self.kill()
             raise
+
+    def wait_until_listening(self):
+        """Wait until there is a listening socket on its port."""
+
+        def listens():
+            self.assert_running()
+            return system.listening(self.port)
+
+        wait_until(listens, "the server listens")
 
     def assert_running(self):
         """Raises AssertionError, with the last that it said, if it has ended."""

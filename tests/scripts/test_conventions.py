@@ -24,7 +24,7 @@ from library.servers import (
     ROOT,
     STAGES,
     OwnServer,
-    free_port,
+    Server,
     user_with_few_processes,
 )
 from library.sources import difference, pieces, script
@@ -378,18 +378,13 @@ OUTPUTS = {">/dev/full": 1, ">&-": 1, ">&- 2>&-": 0, "<&- >&- 2>&-": 0, ">/dev/f
 @pytest.mark.parametrize("stage", ["3a", "3d", "3g"])  # all stages print by show() alone
 def test_clients_are_answered_where_nothing_can_be_printed(start, stage):
     options = ["--delay", "0"] if stage in ARTICLES_DELAY else []
-    started = {}
-    for output in OUTPUTS:
-        port = free_port()
-        command = [sys.executable, ROOT / f"webserver{stage}.py", *options, "--port", str(port)]
-        program = start(Program, ["sh", "-c", f'exec "$@" {output}', "sh", *command])
-        started[output] = program, port
-    for output, (program, port) in started.items():
-        wait_until(lambda: system.listening(port), f"it listens with {output}")
+    script = [sys.executable, ROOT / f"webserver{stage}.py", "--port", "{port}", *options]
+    for output, lines in OUTPUTS.items():
+        server = start(Server, ["sh", "-c", f'exec "$@" {output}', "sh", *script])
         for _ in range(2):
-            assert_answered(port)
-        assert "Traceback" not in program.errors
-        assert len(program.errors.splitlines()) == OUTPUTS[output]
+            assert_answered(server.port)
+        assert "Traceback" not in server.errors
+        assert len(server.errors.splitlines()) == lines
 
 
 @all_stages
