@@ -266,8 +266,9 @@ class Run:
         self.names = {}
         self.terminals = {}
         self.untrue = []
-        self.left_out = {}
+        self.left_out = []
         self.whole_page = None  # why nothing of it is run
+        self.section = None  # the one whose rest is not run
 
     def follow(self, go_on):
         """Run all its blocks, or all up to the first that is not true.
@@ -278,6 +279,8 @@ class Run:
         changes = []
         found = blocks("\n".join(lines))
         self.whole_page = reason_to_leave_out_all(found)
+        if self.whole_page:
+            self.left_out.append(f"{self.page}: {self.whole_page}")
         try:
             for block in found:
                 changes.append((block, self.true_lines(block)))
@@ -322,15 +325,13 @@ class Run:
 
     def run_block(self, block):
         """Run a console or pycon block. Returns what it should say."""
-        reason = reason_to_leave_out(block)
-        if self.whole_page:
-            self.left_out = {block.section: f"{self.page}: {self.whole_page}"}
-        elif reason and only_looks(block):
-            self.left_out[block.start, "alone"] = f"{self.page}, line {block.start}: {reason}"
+        if self.whole_page or block.section == self.section:
             return block.lines
-        elif reason and block.section not in self.left_out:
-            self.left_out[block.section] = f"{self.page}, line {block.start}: {reason}"
-        if block.section in self.left_out:
+        reason = reason_to_leave_out(block)
+        if reason:
+            self.left_out.append(f"{self.page}, line {block.start}: {reason}")
+            if not only_looks(block):
+                self.section = block.section
             return block.lines
         if block.language == "console":
             name, program = f"terminal {block.terminal}", shell
@@ -545,7 +546,7 @@ def main():
                 shutil.copy(script, folder)
             run = Run(page, options.port or free_port(), folder)
             lines = run.follow(go_on=not options.check)
-        for remark in [*run.untrue, *(f"Not run: {why}" for why in run.left_out.values())]:
+        for remark in [*run.untrue, *(f"Not run: {why}" for why in run.left_out)]:
             print(remark)
         if run.untrue:
             status = 1
