@@ -117,7 +117,8 @@ def sockets_with(port):
         ends = {(port, 0), (0, port)}
         return [found for pair in ends for found in sockets_of_the_kernel(*pair)]
     except (AttributeError, OSError):
-        found = sockets_of_all_processes()
+        found = {one for pid in psutil.pids() for one in sockets_of(pid).values()}
+        found = [one for one in found if one.state in MEANING]
         return [one for one in found if port in (0, one.own[1], one.other[1])]
 
 
@@ -165,21 +166,13 @@ def unpacked(family, message):
     return Socket(STATES[state][0], *ends, name, queued, backlog)
 
 
-def sockets_of_all_processes():
-    """The same from psutil, for other systems: of those processes that one may look into."""
-    found = set()
-    for pid in psutil.pids():
-        with contextlib.suppress(*GONE, *HIDDEN):
-            found.update(sockets_of(pid).values())
-    return [one for one in found if one.state in MEANING]
-
-
 def sockets_of(pid):
-    """The TCP sockets of a process by its descriptors, from psutil."""
+    """The TCP sockets of a process by its descriptors, for other systems; {} if hidden."""
     found = {}
-    for one in psutil.Process(pid).net_connections("tcp"):
-        own, other = (tuple(end) or ("", 0) for end in (one.laddr, one.raddr))
-        found[one.fd] = Socket(one.status, own, other, f"socket:{own}{other}")
+    with contextlib.suppress(*GONE, *HIDDEN):
+        for one in psutil.Process(pid).net_connections("tcp"):
+            own, other = (tuple(end) or ("", 0) for end in (one.laddr, one.raddr))
+            found[one.fd] = Socket(one.status, own, other, f"socket:{own}{other}")
     return found
 
 
@@ -212,18 +205,16 @@ def read(path):
 
 def process(pid):
     """A process as it is now; None if there is none."""
-    if LINUX:
-        fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-        if not fields:
-            return None
-        state, parent, threads = fields[0], int(fields[1]), int(fields[17])
-    else:
-        try:
-            known = psutil.Process(pid).as_dict(["ppid", "status", "num_threads"])
-        except GONE:
-            return None
-        state = ZOMBIE if known["status"] == psutil.STATUS_ZOMBIE else "?"
-        parent, threads = known["ppid"], known["num_threads"]
+    try:
+        if LINUX:
+            fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+            state, parent, threads = fields[0], int(fields[1]), int(fields[17])
+        else:
+            known = psutil.Process(pid)
+            state = ZOMBIE if known.status() == psutil.STATUS_ZOMBIE else "?"
+            parent, threads = known.ppid(), 1
+    except (IndexError, *GONE):
+        return None
     if state == ZOMBIE:
         return Process(pid, parent, state, 0, "", {})
     return Process(pid, parent, state, threads, call(pid), descriptors(pid))
@@ -244,27 +235,27 @@ def call(pid):
 
 def descriptors(pid):
     """What the descriptors of a process refer to, by their numbers; None if hidden."""
+    found = {}
     try:
         if not LINUX:
-            files = {file.fd: file.path for file in psutil.Process(pid).open_files()}
-            return {**files, **{fd: one.name for fd, one in sockets_of(pid).items()}}
-        found = {}
-        for number in os.listdir(f"/proc/{pid}/fd"):
+            found = {file.fd: file.path for file in psutil.Process(pid).open_files()}
+            found.update((fd, one.name) for fd, one in sockets_of(pid).items())
+        for number in os.listdir(f"/proc/{pid}/fd") if LINUX else []:
             with contextlib.suppress(*GONE):
                 found[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
-        return dict(sorted(found.items()))
     except GONE:
         return {}
     except HIDDEN:
         return None
+    return dict(sorted(found.items()))
 
 
 def children(one):
     """The PIDs of a process's children, zombies among them."""
-    folder = f"/proc/{one.pid}/task"
     try:
         if not LINUX:
             return [child.pid for child in psutil.Process(one.pid).children()]
+        folder = f"/proc/{one.pid}/task"
         threads = os.listdir(folder) if one.threads > 1 else [one.pid]
         lists = [read(f"{folder}/{thread}/children").split() for thread in threads]
         return sorted(int(pid) for pids in lists for pid in pids)
@@ -310,8 +301,9 @@ class Look(NamedTuple):
 
     family has its processes, the parent first; none, if they may not be seen. command is
     the parent's. pending says whether a SIGCHLD is pending for the parent, limit how many
-    descriptors it may have; None if that is not known. kept_out is how many clients of this
-    machine are not connected.
+    descriptors it may have; None if that is not known. clients has the clients' ports by
+    the names of the server's sockets. kept_out is how many clients of this machine are not
+    connected.
     """
 
     time: str
@@ -321,74 +313,103 @@ class Look(NamedTuple):
     pending: Optional[bool]
     limit: Optional[int]
     connections: list
+    clients: dict
     kept_out: int
 
 
 class Watcher:
-    """Looks at the server on a port; or at a process, and the port that it listens on."""
+    """Looks at the server on a port, or at a process and the port that it listens on.
+
+    seen is the last look at a server, None before the first. ended is when that server
+    ended, None while it runs. history has the counts of each look at it. programs are the
+    clients, by the names of their sockets.
+    """
 
     def __init__(self, port, pid):
         self.port = port
         self.pid = pid
-        self._family = []  # the server's processes, as they were last
-        self.programs = {}  # the clients, by the names of their sockets
+        self.seen = None
+        self.ended = None
+        self.history = collections.deque(maxlen=200)
+        self.programs = {}
         self._looked_for_programs = -SCAN_SECONDS
 
     def look(self):
-        """All that can be seen now; None if there is no server."""
+        """Look once more."""
+        look = self.server()
+        if look is None:
+            self.ended = self.ended or time.strftime("%H:%M:%S")
+            return
+        if self.ended:  # that was another server
+            self.history.clear()
+        self.seen, self.ended = look, None
+        descriptors = look.family[0].descriptors if look.family else None
+        self.history.append(
+            {
+                "connections": len(look.connections),
+                "children": len(look.family[1:]),
+                "zombies": sum(one.state == ZOMBIE for one in look.family),
+                "descriptors": len(descriptors or {}),
+            }
+        )
+
+    def server(self):
+        """All that can be seen of the server now; None if there is none."""
         found = sockets_with(self.port or 0)
         listening = [one for one in found if one.state == "LISTEN"]
         listening = [one for one in listening if self.port in (None, one.own[1])]
-        if self.pid:
-            processes = family(self.pid, self._family)
-            if not processes or processes[0].state == ZOMBIE:
-                return None
-            listening = [one for one in listening if has(processes, one)]
-        elif not listening:
+        if self.port and not listening:
             return None
-        else:
-            processes = self.owners_family(listening)
-        self._family = processes
-        first = next((one for one in listening if has(processes, one)), None)
-        first = first or next(iter(listening), None)
-        pid = processes[0].pid if processes else None
-        connections, kept_out = self.connections(found, first, processes)
-        return Look(
-            time.strftime("%H:%M:%S"), first, processes, command(pid), pending(pid),
-            limit(pid), connections, kept_out,
-        )  # fmt: skip
-
-    def owners_family(self, listening):
-        """The processes of the server that listens; none if they may not be seen."""
-        known = family(self._family[0].pid, self._family) if self._family else []
-        if any(has(known[:1], one) for one in listening):
-            return known
-        found = [owner for one in listening for owner in owners(one.name)]
-        return family(found[0]) if found else []
-
-    def connections(self, found, listening, processes):
-        """The connections to the server, and how many clients are kept out."""
-        if not listening:
-            return [], 0
-        port = listening.own[1]
-        copies = collections.defaultdict(list)
+        pid = self.pid or self.owner(listening)
+        processes = family(pid, self.seen.family if self.seen else []) if pid else []
+        if self.pid and (not processes or processes[0].state == ZOMBIE):
+            return None
+        copies = {}
         for one in processes:
             for number, name in (one.descriptors or {}).items():
-                copies[name].append((one.pid, number))
+                copies.setdefault(name, []).append((one.pid, number))
+        own = [one for one in listening if one.name in copies]
+        first = next(iter(own or (listening if self.port else [])), None)
+        return Look(
+            time.strftime("%H:%M:%S"), first, processes, command(pid), pending(pid),
+            limit(pid), *self.connections(found, first, copies),
+        )  # fmt: skip
+
+    def owner(self, listening):
+        """The PID of the process that has one of the sockets; None if it may not be seen.
+
+        That is the parent as it was last, or else one whose own parent has none of them.
+        """
+        names = {one.name for one in listening}
+
+        def has_one(pid):
+            return not names.isdisjoint((descriptors(pid) or {}).values())
+
+        if self.seen and self.seen.family and has_one(self.seen.family[0].pid):
+            return self.seen.family[0].pid
+        found = [process(pid) for pid in psutil.pids() if has_one(pid)]
+        found = {one.pid: one.parent for one in found if one}
+        return next((pid for pid, parent in found.items() if parent not in found), None)
+
+    def connections(self, found, listening, copies):
+        """The connections to the server, its clients, and how many are kept out."""
+        if not listening:
+            return [], {}, 0
+        port = listening.own[1]
         by_ends = {(one.own, one.other): one for one in found if one.state != "LISTEN"}
         connections, kept_out = [], 0
         for (own, other), one in by_ends.items():
             opposite = by_ends.get((other, own))
             if own[1] == port:
-                held_by = copies[one.name] if one.name else []
-                connections.append(Connection(other, opposite, one, held_by))
+                connections.append(Connection(other, opposite, one, copies.get(one.name, [])))
             elif other[1] == port and one.state == "SYN_SENT":
                 kept_out += 1
             elif other[1] == port and not opposite:
                 connections.append(Connection(own, one, None, []))
         connections.sort(key=lambda one: (not one.copies, one.copies, one.address))
         self.look_for_programs({one.client.name for one in connections if one.client})
-        return connections, kept_out
+        clients = {one.server.name: one.address[1] for one in connections if one.server}
+        return connections, clients, kept_out
 
     def look_for_programs(self, names):
         """Find out which programs the clients are, if that is not known of all of them."""
@@ -401,12 +422,6 @@ class Watcher:
                 with contextlib.suppress(*GONE, *HIDDEN):
                     self.programs[name] = f"{printable(psutil.Process(pid).name())} {pid}"
         self._looked_for_programs = time.monotonic()
-
-    def nobody(self):
-        """That there is no server."""
-        if self.pid:
-            return f"There is no process {self.pid}."
-        return f"Nobody listens on port {self.port}."
 
 
 def printable(text):
@@ -438,56 +453,35 @@ def limit(pid):
     return None
 
 
-def has(processes, one):
-    """Whether one of the processes has a descriptor of a socket."""
-    return any(one.name in (known.descriptors or {}).values() for known in processes)
-
-
-def owners(name):
-    """The PIDs of the processes with a descriptor of a socket, parents before children."""
-    found = [pid for pid in psutil.pids() if name in (descriptors(pid) or {}).values()]
-    known = [one for one in map(process, found) if one]
-    known.sort(key=lambda one: (one.parent in found, one.pid))
-    return [one.pid for one in known]
-
-
 # The picture
 
 
 class Picture:
-    """A look as something that rich prints, in so many columns.
+    """What a watcher has seen, as something that rich prints, in so many columns and rows."""
 
-    names are those of the clients' programs by the names of their sockets; history has the
-    counts of this look and of those before. rows is how many it may take, None for any
-    number. ended is when the server ended, None while it runs.
-    """
-
-    def __init__(self, look, names, history, columns, rows=None, ended=None):
-        self.look = look
-        self.names = names
-        self.history = history
+    def __init__(self, watcher, columns, rows=sys.maxsize):
+        self.watcher = watcher
+        self.look = watcher.seen
         self.columns = columns
         self.rows = rows
-        self.ended = ended
-        servers_ends = ((one.server, one.address[1]) for one in look.connections)
-        self._clients = {one.name: port for one, port in servers_ends if one}
 
     def __rich_console__(self, console, options):
         """All its lines; where there are too many, the last says how many are left out."""
-        processes = sum(one.state != ZOMBIE for one in self.look.family[1:])
-        connections = len(self.look.connections)
-        if self.rows:
-            shortest = self.lines(console, options, 0, 0)  # with lines for what is left out
-            room = self.rows - len(shortest)
-            if processes + connections > room + (processes > 0) + (connections > 0):
-                # The processes have what the connections leave, but half of it at least.
-                processes = max(min(processes, max(room // 2, room - connections)), 0)
-                connections = max(room - processes, 0)
-        lines = self.lines(console, options, processes, connections)
-        over = len(lines) - (self.rows or len(lines))
-        if over > 0:
-            more = line(f"+{over + 1} more lines: make the window larger")
-            lines[self.rows - 1 :] = console.render_lines(more, options)
+        if self.look is None:
+            port, pid = self.watcher.port, self.watcher.pid
+            yield line(f"Nobody listens on port {port}." if port else f"There is no process {pid}.")
+            return
+        rows = self.rows
+        lines = self.lines(console, options, rows, rows)
+        if len(lines) > rows:
+            room = max(rows - len(self.lines(console, options, 0, 0)), 0)
+            # The processes have what the connections leave, but half of it at least.
+            living = sum(one.state != ZOMBIE for one in self.look.family[1:])
+            processes = min(living, max(room // 2, room - len(self.look.connections)))
+            lines = self.lines(console, options, processes, room - processes)
+        if len(lines) > rows:
+            more = line(f"+{len(lines) - rows + 1} more lines: make the window larger")
+            lines[rows - 1 :] = console.render_lines(more, options)
         for segments in lines:
             yield from segments
             yield Segment.line()
@@ -499,12 +493,13 @@ class Picture:
         return console.render_lines(Group(*parts), options, pad=False)
 
     def title(self):
-        if self.ended:
-            ended = f" The server ended at {self.ended}. Before that: "
+        if self.watcher.ended:
+            ended = f" The server ended at {self.watcher.ended}. Before that: "
             return line((ended, "bold reverse"))
         where = "no port"
         if self.look.listening:
-            where = "port {1} of {0}".format(*self.look.listening.own)
+            address, port = self.look.listening.own
+            where = f"port {port} of {address}"
         return line(f"{where}, at {self.look.time}")
 
     def queue(self):
@@ -515,12 +510,11 @@ class Picture:
         most = listening.backlog + 1
         cells = min(most, 20)
         full = min(-(-listening.queued * cells // most), cells)  # rounded up
-        parts = ["listen queue  ", ("█" * full, "cyan"), "░" * (cells - full)]
-        parts.append(f" {listening.queued} of {most}")
-        if self.look.kept_out:
-            kept_out = f", {self.look.kept_out} kept out: SYN sent, no reply"
-            parts.append((kept_out, "bold red"))
-        return line(*parts)
+        bar = "█" * full + "░" * (cells - full)
+        count = self.look.kept_out
+        kept_out = f", {count} kept out: SYN sent, no reply" if count else ""
+        text = f"listen queue  {bar} {listening.queued} of {most}"
+        return line(text, (kept_out, "bold red"))
 
     def tree(self, rows):
         """The parent, so many of its descendants, and a line for each family's zombies."""
@@ -530,10 +524,9 @@ class Picture:
         living = [one for one in others if one.state != ZOMBIE]
         nodes = {first.pid: Tree(Group(*self.parent(first)))}
         for one in living[:rows]:
-            start = f"child {one.pid} {doing(one)}"
-            width = self.columns - 8 - len(start)
-            text = line(f"{start}, ".replace(" ,", ","), self.descriptors(one, width))
-            nodes[one.pid] = nodes.get(one.parent, nodes[first.pid]).add(text)
+            text = f"child {one.pid} {doing(one)}".rstrip() + ", "
+            text += self.descriptors(one, self.columns - 6 - len(text))
+            nodes[one.pid] = nodes.get(one.parent, nodes[first.pid]).add(line(text))
         if len(living) > rows:
             nodes[first.pid].add(line(f"+{len(living) - rows} more children"))
         zombies = collections.defaultdict(list)
@@ -577,8 +570,8 @@ class Picture:
         """What a descriptor refers to, in words."""
         if self.look.listening and target == self.look.listening.name:
             return "listening socket"
-        if target in self._clients:
-            return f"client {self._clients[target]}"
+        if target in self.look.clients:
+            return f"client {self.look.clients[target]}"
         kind, colon, rest = target.partition(":")
         if colon and rest.startswith("["):  # such as pipe:[4711], anon_inode:[eventpoll]
             return rest.strip("[]") if kind == "anon_inode" else kind
@@ -593,18 +586,16 @@ class Picture:
             return
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
         widths = {"client": 14, "port": 5, "its end": 11, "server's end": 12}
-        for heading, width in widths.items():
+        for heading, width in {**widths, "copies of its descriptor": None}.items():
             table.add_column(heading, width=width, no_wrap=True)
-        table.add_column("copies of its descriptor", no_wrap=True)
         for found in self.look.connections[:rows]:
             ends = [one.state if one else "-" for one in (found.client, found.server)]
-            port, copies = str(found.address[1]), self.copies(found)
-            table.add_row(self.program(found), port, *ends, copies)
+            table.add_row(self.program(found), str(found.address[1]), *ends, self.copies(found))
         yield table
         if len(self.look.connections) > rows:
             yield line(f"+{len(self.look.connections) - rows} more connections")
-        pairs = ((found.client, found.server) for found in self.look.connections)
-        states = {one.state for pair in pairs for one in pair if one}
+        ends = [end for one in self.look.connections for end in (one.client, one.server)]
+        states = {end.state for end in ends if end}
         for state in sorted(states - {"ESTABLISHED"}):
             yield line(f"{state}: {MEANING[state]}")
 
@@ -614,7 +605,7 @@ class Picture:
             return found.address[0]
         if not found.client.name:
             return "(gone)"
-        return self.names.get(found.client.name, "another user's")
+        return self.watcher.programs.get(found.client.name, "another user's")
 
     def copies(self, found):
         """Who has a descriptor of the server's end of a connection."""
@@ -630,16 +621,14 @@ class Picture:
         return f"{len(parts)}: " + fitting(parts, ", ", self.columns - 55)
 
     def counts(self):
-        """The counts, each with a curve of how it came about."""
-        table = Table.grid(padding=(0, 2, 0, 0))
+        """The counts in two lines, each with a curve of how it came about."""
         width = max(self.columns // 2 - 22, 5)
-        cells = []
-        for name, values in self.history.items():
-            shape = curve(list(values)[-width:]) if len(values) > 1 else ""
-            cells += [name, f"{values[-1]:>5}", shape]
-        table.add_row(*cells[:6])
-        table.add_row(*cells[6:])
-        return table
+        history = list(self.watcher.history)[-width:]
+        cells = [
+            f"{name:11}  {count:5}  {curve([counts[name] for counts in history])}"
+            for name, count in history[-1].items()
+        ]
+        return Group(line("  ".join(cells[:2])), line("  ".join(cells[2:])))
 
 
 def line(*parts):
@@ -648,17 +637,17 @@ def line(*parts):
 
 
 def doing(one):
-    """What a process does, in a word or two."""
-    if one.state in "Tt":
-        return "stopped"
-    if one.state == "R":
-        return "running"
-    return f"waits in {one.call}" if one.call else {"S": "asleep"}.get(one.state, "")
+    """What a process does, in a word or two; '' if that is not known."""
+    if one.state in "RTt":
+        return "running" if one.state == "R" else "stopped"
+    if one.call:
+        return f"waits in {one.call}"
+    return "asleep" if one.state == "S" else ""
 
 
 def fitting(parts, between, width):
     """The parts in a line, as many as fit in it, and how many do not."""
-    for count in range(len(parts), 0, -1):
+    for count in range(min(len(parts), width), 0, -1):
         text = between.join(parts[:count])
         if count < len(parts):
             text += f" and {len(parts) - count} more"
@@ -668,7 +657,9 @@ def fitting(parts, between, width):
 
 
 def curve(values):
-    """A small curve of numbers, a character each."""
+    """A small curve of numbers, a character each; '' where there is but one."""
+    if len(values) == 1:
+        return ""
     heights = "▁▂▃▄▅▆▇█"
     most = max([*values, 1])
     return "".join(heights[value * (len(heights) - 1) // most] for value in values)
@@ -677,64 +668,22 @@ def curve(values):
 # What is run
 
 
-class Watch:
-    """What was seen up to now, and how that is drawn."""
-
-    def __init__(self, port, pid):
-        self.watcher = Watcher(port, pid)
-        self.seen = None
-        self.ended = None
-        self.history = {}
-
-    def look(self):
-        """Look once more."""
-        look = self.watcher.look()
-        if look is None:
-            self.ended = self.ended or time.strftime("%H:%M:%S")
-            return
-        if self.ended:  # by another server
-            self.history = {}
-        self.seen, self.ended = look, None
-        zombies = sum(one.state == ZOMBIE for one in look.family)
-        descriptors = look.family[0].descriptors if look.family else None
-        counts = {
-            "connections": len(look.connections),
-            "children": len(look.family[1:]),
-            "zombies": zombies,
-            "descriptors": len(descriptors or {}),
-        }
-        for name, count in counts.items():
-            self.history.setdefault(name, collections.deque(maxlen=200)).append(count)
-
-    def picture(self, columns, rows=None):
-        """What was seen last."""
-        if self.seen is None:
-            return line(self.watcher.nobody())
-        names = self.watcher.programs
-        return Picture(self.seen, names, self.history, columns, rows, self.ended)
-
-
 def parse_options():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    which = parser.add_mutually_exclusive_group()
+    port = "watch the server on this port (default: %(default)s)"
+    which.add_argument("--port", type=int, default=8888, help=port)
+    which.add_argument("--pid", type=int, help="watch this process instead")
+    interval = "how long to wait between two looks (default: %(default)s)"
     parser.add_argument(
-        "--port", type=int, help="watch the server on this port (default: 8888)"
-    )
-    parser.add_argument("--pid", type=int, help="watch this process instead")
-    parser.add_argument(
-        "--interval",
-        type=float,
-        default=0.5,
-        metavar="SECONDS",
-        help="how long to wait between two looks (default: %(default)s)",
+        "--interval", type=float, default=0.5, metavar="SECONDS", help=interval
     )
     parser.add_argument("--once", action="store_true", help="print one picture and end")
     parser.add_argument("--svg", metavar="FILE", help="draw one picture and end")
     options = parser.parse_args()
-    if options.pid is None and options.port is None:
-        options.port = 8888
-    if options.port is not None and not 1 <= options.port <= 65535:
+    if not 1 <= options.port <= 65535:
         parser.error("argument --port: must be from 1 to 65535")
     if options.pid is not None and options.pid < 1:
         parser.error("argument --pid: must be 1 or more")
@@ -745,30 +694,29 @@ def parse_options():
 
 def main():
     options = parse_options()
-    watch = Watch(options.port, options.pid)
+    watcher = Watcher(None if options.pid else options.port, options.pid)
     if sys.stdout:
         sys.stdout.reconfigure(errors="replace")  # where it cannot have bars and curves
     console = Console(highlight=False)
+    watcher.look()
     if options.svg:
-        watch.look()
         drawn = Console(record=True, width=80, file=io.StringIO(), highlight=False)
-        drawn.print(watch.picture(80))
+        drawn.print(Picture(watcher, 80))
         svg = drawn.export_svg(title="watch3.py")
         svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # from elsewhere
         with open(options.svg, "w", encoding="utf-8") as file:
             file.write(svg)
-    elif options.once or not console.is_terminal:
-        watch.look()
-        console.print(watch.picture(console.width))
+    elif options.once or not console.is_interactive:
+        console.print(Picture(watcher, console.width))
         print(end="", flush=True)
     else:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # restores the terminal
         with Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
-                watch.look()
-                live.update(watch.picture(*console.size), refresh=True)
+                live.update(Picture(watcher, *console.size), refresh=True)
                 time.sleep(options.interval)
-    sys.exit(0 if watch.seen else 1)
+                watcher.look()
+    sys.exit(0 if watcher.seen else 1)
 
 
 if __name__ == "__main__":
