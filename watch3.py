@@ -439,11 +439,9 @@ def command(pid):
 
 def pending(pid):
     """Whether a SIGCHLD waits to be delivered to a process (proc_pid_status(5))."""
-    lines = dict(line.split(":", 1) for line in read(f"/proc/{pid}/status").splitlines())
-    if "ShdPnd" not in lines:
-        return None
-    signals = int(lines["ShdPnd"], 16) | int(lines["SigPnd"], 16)
-    return bool(signals >> signal.SIGCHLD - 1 & 1)
+    masks = re.findall(r"(?:Sig|Shd)Pnd:\s*(\w+)", read(f"/proc/{pid}/status"))
+    bit = 1 << signal.SIGCHLD - 1
+    return any(int(mask, 16) & bit for mask in masks) if masks else None
 
 
 def limit(pid):
@@ -471,17 +469,16 @@ class Picture:
             port, pid = self.watcher.port, self.watcher.pid
             yield line(f"Nobody listens on port {port}." if port else f"There is no process {pid}.")
             return
-        rows = self.rows
-        lines = self.lines(console, options, rows, rows)
-        if len(lines) > rows:
-            room = max(rows - len(self.lines(console, options, 0, 0)), 0)
+        lines = self.lines(console, options, self.rows, self.rows)
+        if len(lines) > self.rows:
+            room = max(self.rows - len(self.lines(console, options, 0, 0)), 0)
             # The processes have what the connections leave, but half of it at least.
             living = sum(one.state != ZOMBIE for one in self.look.family[1:])
             processes = min(living, max(room // 2, room - len(self.look.connections)))
             lines = self.lines(console, options, processes, room - processes)
-        if len(lines) > rows:
-            more = line(f"+{len(lines) - rows + 1} more lines: make the window larger")
-            lines[rows - 1 :] = console.render_lines(more, options)
+        if len(lines) > self.rows:
+            more = line(f"+{len(lines) - self.rows + 1} more lines: make the window larger")
+            lines[self.rows - 1 :] = console.render_lines(more, options)
         for segments in lines:
             yield from segments
             yield Segment.line()
@@ -496,10 +493,8 @@ class Picture:
         if self.watcher.ended:
             ended = f" The server ended at {self.watcher.ended}. Before that: "
             return line((ended, "bold reverse"))
-        where = "no port"
-        if self.look.listening:
-            address, port = self.look.listening.own
-            where = f"port {port} of {address}"
+        address, port = self.look.listening.own if self.look.listening else (None, None)
+        where = f"port {port} of {address}" if port else "no port"
         return line(f"{where}, at {self.look.time}")
 
     def queue(self):

@@ -10,14 +10,13 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
-from library import system
 from library.programs import Program, wait_until
 from library.servers import (
     LINUX_ONLY,
     LONG,
     ROOT,
     OwnServer,
-    free_port,
+    Server,
     needs,
     user_with_few_processes,
 )
@@ -28,37 +27,54 @@ pytestmark = [
     LINUX_ONLY,  # what is shown elsewhere was never seen by these tests
 ]
 WATCH = [sys.executable, ROOT / "watch3.py"]
-# A server in C is in benchmarks/. These two are another's design, and a process that not
-# even its own user may look into (prctl(2), PR_SET_DUMPABLE is 4).
-THREADED = "import http.server as s; s.test(s.SimpleHTTPRequestHandler, s.ThreadingHTTPServer,"
-THREADED += " port=0, bind='127.0.0.1')"
+# Runs a script as on another system: one without sock_diag(7), and without Linux's name
+ELSEWHERE = """if True:
+    import psutil, rich.live, runpy, socket, sys
+    sys.platform = "elsewhere"
+    del socket.AF_NETLINK
+    sys.argv.pop(0)
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+# A process that not even its own user may look into (prctl(2), PR_SET_DUMPABLE is 4)
 HIDDEN = """if True:
-    import ctypes, signal, socket
+    import ctypes, signal, socket, sys
     ctypes.CDLL(None).prctl(4, 0)
-    listen_socket = socket.create_server(("127.0.0.1", 0))
-    print("port", listen_socket.getsockname()[1], flush=True)
+    listen_socket = socket.create_server(("127.0.0.1", int(sys.argv[1])))
     signal.pause()
 """
+THREADED = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "{port}"]
 
 
 @pytest.fixture
 def serve(start):
-    """serve(stage, delay) starts a stage's server."""
-    return lambda stage, delay=0: start(OwnServer, stage, delay=delay)
+    """serve(stage, option, ...) starts a stage's server."""
+    return lambda *arguments, **options: start(OwnServer, *arguments, **options)
 
 
 @pytest.fixture
 def once(start):
     """once(port, option, ...) is the picture of the server on a port, as it is printed."""
 
-    def once(port, *options, status=0, wrapper=()):
-        command = [*wrapper, *WATCH, "--once", "--port", str(port), *options]
+    def once(port, *options, status=0, wrapper=(), command=WATCH):
+        command = [*wrapper, *command, "--once", "--port", str(port), *options]
         program = start(Program, command, env={"COLUMNS": "80"})
         assert program.wait() == status, program.errors
         assert program.errors == ""
         return program.output
 
     return once
+
+
+@pytest.fixture
+def live(start):
+    """live(port, option, ...) starts watch3.py on a terminal of 80 columns and 24 rows."""
+
+    def live(port, *options, **environment):
+        env = {"TERM": "xterm", "COLUMNS": "80", "LINES": "24", **environment}
+        command = [*WATCH, "--port", str(port), *options]
+        return start(Program, command, env=env, terminal=True, keyboard=True)
+
+    return live
 
 
 def rows(picture):
@@ -70,8 +86,8 @@ def rows(picture):
 # Each stage
 
 
-def test_3a_is_kept_in_recv_by_a_silent_client_while_the_next_one_waits(start, once):
-    server = start(OwnServer, "3a")
+def test_3a_is_kept_in_recv_by_a_silent_client_while_the_next_one_waits(serve, once):
+    server = serve("3a")
     silent = server.connect_and_rest()
     second = server.ask()
     server.wait_until_queued(1, unless=second)
@@ -87,20 +103,20 @@ def test_3a_is_kept_in_recv_by_a_silent_client_while_the_next_one_waits(start, o
 
 
 def test_3bs_queue_grows_to_6_and_keeps_the_next_client_out(serve, once):
-    server = serve("3b", LONG)
+    server = serve("3b", delay=LONG)
     server.ask().wait_for_answer()
-    for waiting in range(1, 7):
+    server.connect()
+    picture = once(server.port)
+    assert "█░░░░░ 1 of 6\n" in picture
+    assert "waits in sleep" in picture
+    for _ in range(5):
         server.connect()
-        if waiting in (1, 6):
-            picture = once(server.port)
-            assert f" {waiting} of 6\n" in picture
-            assert "waits in sleep" in picture
     server.try_to_connect().wait_until_kept_waiting()
     assert "██████ 6 of 6, 1 kept out" in once(server.port)
 
 
 def test_3cs_children_sleep_and_each_holds_its_own_client(serve, once):
-    server = serve("3c", LONG)
+    server = serve("3c", delay=LONG)
     for _ in range(2):
         server.ask().wait_for_answer()
     server.wait_until_blocked()
@@ -113,7 +129,7 @@ def test_3cs_children_sleep_and_each_holds_its_own_client(serve, once):
 
 
 def test_3d_holds_a_second_copy_of_each_connection(serve, once):
-    server = serve("3d", LONG)
+    server = serve("3d", delay=LONG)
     server.ask().wait_for_answer()
     server.wait_until_blocked()
     child, = server.children()
@@ -138,7 +154,7 @@ def test_3d_holds_the_last_copy_when_the_child_is_a_zombie_and_the_client_gone(s
 
 
 def test_3e_is_gone(serve, once):
-    server = serve("3e")
+    server = serve("3e", delay=0)
     server.ask_at_rest()
     server.wait()
     assert once(server.port, status=1) == f"Nobody listens on port {server.port}.\n"
@@ -172,29 +188,27 @@ def test_3g_has_no_zombie(serve, once):
 
 @needs("cc")
 def test_server_in_c(start, once, tmp_path):
-    subprocess.run(["cc", ROOT / "benchmarks/fork.c", "-o", tmp_path / "server"], check=True)
-    port = free_port()
-    program = start(Program, [tmp_path / "server", str(port)])
-    wait_until(lambda: system.listening(port), "it listens")
-    wait_until(lambda: program.processes()[0].state in system.BLOCKED, "it is asleep")
-    picture = once(port)
-    assert f"parent {program.pid} server" in picture
+    program = tmp_path / "server"
+    subprocess.run(["cc", ROOT / "benchmarks/fork.c", "-o", program], check=True)
+    server = start(Server, [program, "{port}"])
+    server.wait_until_blocked()
+    picture = once(server.port)
+    assert f"parent {server.pid} server" in picture
     assert "waits in accept(3)" in picture
 
 
 def test_threaded_server_holds_the_connections_itself(start, once):
-    program = start(Program, [sys.executable, "-u", "-c", THREADED])
-    port = int(wait_until(lambda: re.search(r"port (\d+)", program.output), "its port")[1])
-    with socket.create_connection(("127.0.0.1", port)):
-        wait_until(lambda: len(os.listdir(f"/proc/{program.pid}/task")) == 2, "it has a thread")
-        picture = once(port)
+    server = start(Server, THREADED)
+    server.connect()
+    wait_until(lambda: len(os.listdir(f"/proc/{server.pid}/task")) == 2, "it has a thread")
+    picture = once(server.port)
     assert "2 threads" in picture
     assert [row[2] for row in rows(picture)] == ["1: parent's 4"]
     assert re.search(r"children +0 ", picture)
 
 
-def test_3hs_parent_waits_for_clients_and_signals_at_once(start, once):
-    server = start(OwnServer, "3h")
+def test_3hs_parent_waits_for_clients_and_signals_at_once(serve, once):
+    server = serve("3h")
     server.connect()  # and says nothing
     child, = server.wait_until_children(1)
     server.wait_until_blocked()
@@ -204,52 +218,72 @@ def test_3hs_parent_waits_for_clients_and_signals_at_once(start, once):
 
 
 def test_process_that_one_may_not_look_into(start, once):
-    program = start(Program, [sys.executable, "-c", HIDDEN])
-    port = wait_until(lambda: re.search(r"port (\d+)", program.output), "it prints its port")[1]
-    picture = once(port, wrapper=user_with_few_processes(0)["wrapper"])
+    server = start(Server, [sys.executable, "-c", HIDDEN, "{port}"])
+    picture = once(server.port, wrapper=user_with_few_processes(0)["wrapper"])
     assert "another user's" in picture
     assert "descriptors:" not in picture
 
 
-def test_names_do_not_command_the_terminal(start, once, tmp_path):
-    (tmp_path / "s.py").write_text(THREADED, encoding="utf-8")
-    command = [sys.executable, "-u", "s.py", "\x1b[2J\nnext"]
-    program = start(Program, command, cwd=tmp_path)
-    port = wait_until(lambda: re.search(r"port (\d+)", program.output), "its port")[1]
-    picture = once(port)
+def test_names_do_not_command_the_terminal(start, once):
+    server = start(Server, [*THREADED, "--directory", "\x1b[2J\nnext"])
+    picture = once(server.port)
     assert "?[2J next" in picture and "\x1b" not in picture
 
 
 def test_process_by_its_pid(serve, start):
     server = serve("3g")
-    program = start(Program, [*WATCH, "--once", "--pid", str(server.pid)])
+    command = [*WATCH, "--once", "--pid", str(server.pid)]
+    program = start(Program, command)
     assert program.wait() == 0
     assert f"port {server.port} of 127.0.0.1" in program.output
     server.kill()
-    program = start(Program, [*WATCH, "--once", "--pid", str(server.pid)])
+    program = start(Program, command)
     assert program.wait() == 1
     assert program.output == f"There is no process {server.pid}.\n"
+
+
+def test_elsewhere_processes_and_copies_are_seen_and_the_queue_is_not(serve, once):
+    server = serve("3d")
+    server.ask().wait_for_answer()
+    server.wait_until_zombies(1)
+    picture = once(server.port, command=[sys.executable, "-c", ELSEWHERE, ROOT / "watch3.py"])
+    assert "listen queue  not to be seen" in picture
+    assert re.search(r"3 listening socket, 4 client \d+\n└── 1 ZOMBIE", picture)
+    assert rows(picture) == [("ESTABLISHED", "ESTABLISHED", "1: parent's 4")]
 
 
 # Live
 
 
-def test_it_follows_servers_that_fork_end_and_start_until_ctrl_c(start, serve):
+def test_it_follows_servers_that_fork_end_and_start_until_ctrl_c(serve, live):
     server = serve("3f")
-    command = [*WATCH, "--interval", "0.1", "--port", str(server.port)]
-    live = start(Program, command, env={"TERM": "xterm"}, terminal=True, keyboard=True)
-    wait_until(lambda: f" {server.pid} python" in live.output, "the server is seen")
+    program = live(server.port, "--interval", "0.1")
+    wait_until(lambda: f" {server.pid} python" in program.output, "the server is seen")
     assert server.load("--max-clients", "100", "--timeout", "60").wait(60) == 0
     server.send_signal(signal.SIGKILL)
     server.wait()
-    wait_until(lambda: "The server ended at " in live.output, "its end is seen")
-    again = start(OwnServer, "3f", "--port", str(server.port))
-    wait_until(lambda: f" {again.pid} python" in live.output, "the next one is seen")
-    os.write(live._terminal, b"\x03")
-    assert live.wait() == 0
-    assert "Traceback" not in live.output
-    restored = live.output[live.output.rindex("parent") :]
+    wait_until(lambda: "The server ended at " in program.output, "its end is seen")
+    again = serve("3f", "--port", str(server.port))
+    wait_until(lambda: f" {again.pid} python" in program.output, "the next one is seen")
+    os.write(program._terminal, b"\x03")
+    assert program.wait() == 0
+    assert "Traceback" not in program.output
+    restored = program.output[program.output.rindex("parent") :]
     assert "\x1b[?1049l" in restored and "\x1b[?25h" in restored  # screen and cursor (xterm)
+
+
+def test_what_does_not_fit_is_counted(serve, live):
+    server = serve("3g")
+    for _ in range(30):
+        server.connect()
+    server.wait_until_children(30)
+    program = live(server.port)
+    wait_until(lambda: "descriptors  " in program.output, "the last line is seen")
+    picture = program.output
+    for row, what in ((r"child \d+", "children"), (r"\d+'s 4", "connections")):
+        shown = len(re.findall(row, picture))
+        left_out = int(re.search(rf"\+(\d+) more {what}", picture)[1])
+        assert shown > 0 and shown + left_out == 30
 
 
 # Output
@@ -259,16 +293,28 @@ def test_text_alone_suffices_and_a_drawing_has_the_same(serve, once, start, tmp_
     server = serve("3d")
     server.ask().wait_for_answer()
     server.wait_until_zombies(1)
+    drawing = tmp_path / "picture.svg"
+    draws = start(Program, [*WATCH, "--port", str(server.port), "--svg", drawing])
     picture = once(server.port)
     assert "\x1b" not in picture
-    drawing = tmp_path / "picture.svg"
-    program = start(Program, [*WATCH, "--port", str(server.port), "--svg", drawing])
-    assert program.wait() == 0
+    assert draws.wait() == 0
     texts = ElementTree.parse(drawing).iter("{http://www.w3.org/2000/svg}text")
     drawn = "".join(text.text for text in texts).replace("\xa0", " ")
     for word in ("1 ZOMBIE", "1: parent's 4", "waits in accept(3)"):
         assert word in picture and word in drawn
     assert "url(" not in drawing.read_text(encoding="utf-8").replace("url(#", "")
+
+
+def test_a_terminal_has_colours_unless_they_are_not_wanted(serve, live):
+    server = serve("3d")
+    server.ask().wait_for_answer()
+    server.wait_until_zombies(1)
+    with_colours, without = live(server.port), live(server.port, NO_COLOR="1")
+    for program in (with_colours, without):
+        wait_until(lambda: "1 ZOMBIE" in program.output, "the zombie is seen")
+    red = re.compile(r"\x1b\[[0-9;]*31m")
+    assert red.search(with_colours.output)
+    assert not red.search(without.output)
 
 
 def test_where_it_cannot_print_it_says_so_in_a_line(serve, start):
@@ -280,14 +326,11 @@ def test_where_it_cannot_print_it_says_so_in_a_line(serve, start):
     assert "No space left on device" in program.errors
 
 
-@pytest.mark.parametrize(
-    "options",
-    [["--port", "0"], ["--pid", "0"], ["--interval", "0"], ["--interval", "x"], ["--no"]],
-)
-def test_bad_option_is_argparses_error(start, options):
-    program = start(Program, [*WATCH, *options])
-    assert program.wait() == 2
-    assert program.errors.startswith("usage: watch3.py")
+def test_bad_options_are_argparses_error(start):
+    wrong = ["--port 0", "--port 65536", "--pid 0", "--interval 0", "--interval x", "--no"]
+    for program in [start(Program, [*WATCH, *options.split()]) for options in wrong]:
+        assert program.wait() == 2
+        assert program.errors.startswith("usage: watch3.py")
 
 
 def test_where_a_library_is_missing_a_line_says_what_to_install(start):
