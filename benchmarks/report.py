@@ -8,11 +8,6 @@ import latency
 import leaks
 from library.servers import ROOT
 
-HEADING = "## What it costs\n"
-COMMAND = (
-    ".venv/bin/pip install --quiet matplotlib tqdm && .venv/bin/python benchmarks/run.py"
-)
-
 SENTENCES = """\
 ![How long the next client waits]({folder}latency.svg)
 
@@ -31,7 +26,8 @@ requests. (3a is fast as long as no client is slow.)
 """
 
 SECTION = """\
-{heading}
+## What it costs
+
 {sentences}
 Measured on {machine}, on {date}.
 [The report](benchmarks/results/report.md) has all the figures, and says how they came about.
@@ -39,7 +35,7 @@ With the environment of the test command above, this measures your machine, in a
 `benchmarks/my-results/report.md`. It needs `ab`, which macOS has, and Debian in the package apache2-utils.
 
 ```sh
-{command}
+.venv/bin/pip install --quiet matplotlib tqdm && .venv/bin/python benchmarks/run.py
 ```
 
 """
@@ -133,30 +129,25 @@ def filled(template, results, folder):
     """A template with the figures of the results. folder is where the charts are."""
     last = {stage: found["zombies"][-1] for stage, found in results["leaks"].items()}
     figures = {
+        "machine": results["machine"],
+        "date": results["date"],
+        "folder": folder,
         "behind": results["latency"]["3b"][str(latency.QUEUE)] / 1000,
         "percent": round(100 * last["3f"] / last["3c"]),
         "threads": results["cost"]["threading"]["rate"]["ratio"],
         "queue": latency.QUEUE,
         "delay": 1000 * latency.DELAY,
-        "folder": folder,
+        "waits": latency.ROUNDS,
+        "every": leaks.EVERY,
+        "clients": cost.CLIENTS,
+        "rounds": cost.ROUNDS,
+        "seconds": cost.SECONDS,
+        "fresh": cost.FRESH,
+        "cost": cost_table(results),
+        "leaks": leaks_table(results),
+        "latency": latency_table(results),
     }
-    return template.format(
-        **figures,
-        heading=HEADING,
-        command=COMMAND,
-        sentences=SENTENCES.format(**figures),
-        machine=results["machine"],
-        date=results["date"],
-        clients=cost.CLIENTS,
-        rounds=cost.ROUNDS,
-        seconds=cost.SECONDS,
-        fresh=cost.FRESH,
-        every=leaks.EVERY,
-        waits=latency.ROUNDS,
-        cost=cost_table(results),
-        leaks=leaks_table(results),
-        latency=latency_table(results),
-    )
+    return template.format(sentences=SENTENCES.format(**figures), **figures)
 
 
 def section(results):
@@ -172,11 +163,10 @@ def report(results):
 def publish(results):
     """Put the README's section in its place. Raises ValueError if it has none."""
     page = ROOT / "README.md"
-    before, heading, rest = page.read_text(encoding="utf-8").partition(HEADING)
-    if not heading:
-        raise ValueError(f"README.md has no {HEADING}")
-    after = rest.partition("\n## ")[2]
-    page.write_text(f"{before}{section(results)}## {after}", encoding="utf-8")
+    text, new = page.read_text(encoding="utf-8"), section(results)
+    start = text.index(new.partition("\n")[0])
+    end = text.index("\n## ", start) + 1
+    page.write_text(text[:start] + new + text[end:], encoding="utf-8")
 
 
 def claims(results):

@@ -17,6 +17,7 @@ import pathlib
 import platform
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 
@@ -77,15 +78,6 @@ def part(name, steps, function, *arguments):
         return function(*arguments, bar.update)
 
 
-def write(results, folder):
-    """The results, the tables and the charts."""
-    text = json.dumps(results, indent=1)
-    text = re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text)
-    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "report.md").write_text(report.report(results), encoding="utf-8")
-    charts.draw(results, folder)
-
-
 def parse_options():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -111,23 +103,25 @@ def main():
     options = parse_options()
     folder = ROOT / "benchmarks" / ("results" if options.publish else "my-results")
     folder.mkdir(exist_ok=True)
-    if options.rewrite:
-        if not (folder / "results.json").exists():
-            sys.exit(f"There is no {folder.relative_to(ROOT) / 'results.json'} yet.")
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    elif shutil.which("ab") is None:
-        sys.exit("There is no ab. On Debian it is in the package apache2-utils.")
-    else:
-        results = json.loads(json.dumps(measure(options.quick)))  # as from a file
-    write(results, folder)
+    figures = folder / "results.json"
+    if not options.rewrite:
+        if shutil.which("ab") is None:
+            sys.exit("There is no ab. On Debian it is in the package apache2-utils.")
+        text = json.dumps(measure(options.quick), indent=1)
+        text = re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text)
+        figures.write_text(text + "\n", encoding="utf-8")
+    elif not figures.exists():
+        sys.exit(f"There is no {figures.relative_to(ROOT)} yet.")
+    results = json.loads(figures.read_text(encoding="utf-8"))
+    (folder / "report.md").write_text(report.report(results), encoding="utf-8")
+    charts.draw(results, folder)
     if options.publish:
         report.publish(results)
-    held = True
-    for sentence, holds in report.claims(results):
+    claims = report.claims(results)
+    for sentence, holds in claims:
         print("holds " if holds else "FAILS ", sentence)
-        held = held and holds
     print(f"\nThe report is {folder.relative_to(ROOT) / 'report.md'}")
-    sys.exit(0 if held else 1)
+    sys.exit(0 if all(holds for _, holds in claims) else 1)
 
 
 if __name__ == "__main__":
@@ -136,5 +130,5 @@ if __name__ == "__main__":
             main()
     except KeyboardInterrupt:
         sys.exit(1)
-    except (AssertionError, programs.Unusable) as error:
+    except (AssertionError, subprocess.TimeoutExpired, programs.Unusable) as error:
         sys.exit(f"It could not be measured:\n{error}")
