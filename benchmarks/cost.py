@@ -2,22 +2,21 @@
 
 import contextlib
 import csv
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 
-from library import system
-from library.programs import Program, saw, wait_until
-from library.servers import ROOT, Server, fill, free_port
+from library.programs import saw
+from library.servers import ROOT, Server
 
 CLIENTS = 6  # at a time: as many as the listen queue of 3a and 3c lets wait
 LEAST, MOST = 100, 500  # requests in a turn; to warm up LEAST
 SECONDS = 0.1  # of load, about, in a turn
 ROUNDS = 60
 FRESH = 10  # rounds after which all servers are started anew: 3c has its zombies then
-OTHERS = [sys.executable, ROOT / "benchmarks/others.py"]
 DESIGNS = {  # name in the tables, how it serves
     "3a": ("`webserver3a.py`", "one client at a time"),
     "3c": ("`webserver3c.py --delay 0`", "a process for each"),
@@ -32,81 +31,39 @@ DESIGNS = {  # name in the tables, how it serves
 }
 
 
-class Contestant(Server):
-    """A server that is started on a free port, {port} in its command, to be measured.
-
-    Its standard output goes to /dev/null. Raises AssertionError if it does not listen.
-    """
-
-    def __init__(self, command):
-        self.port = free_port()
-        command = [fill(str(word), {"{port}": str(self.port)}) for word in command]
-        super().__init__(command, stdout=subprocess.DEVNULL)
-
-    def wait_until_listening(self):
-        """Wait until there is a listening socket on its port."""
-
-        def listens():
-            self.assert_running()
-            return system.listening(self.port)
-
-        wait_until(listens, "the server listens")
-
-
-def stage(name, *options, script=None):
-    """The command that starts a stage, or another script that takes its options."""
-    script = script or ROOT / f"webserver{name}.py"
-    return [sys.executable, script, "--port", "{port}", *options]
-
-
 def commands(folder):
     """How to start each of DESIGNS; C only where a compiler is. folder is for its output."""
-    found = {name: stage(name) for name in ("3a", "3g", "3h")}
-    found["3c"] = stage("3c", "--delay", "0")
-    if compiled(folder / "fork"):
-        found["c"] = [folder / "fork", "{port}"]
-    return {
-        name: found.get(name) or [*OTHERS, name, "{port}"]
-        for name in DESIGNS
-        if name != "c" or "c" in found
-    }
-
-
-def compiled(program):
-    """Compile fork.c to a program. Returns whether there is a compiler that can."""
-    compiler = shutil.which("cc")
-    if not compiler:
-        return False
-    source = ROOT / "benchmarks/fork.c"
-    return subprocess.run([compiler, "-O2", "-o", program, source]).returncode == 0
+    others = [sys.executable, ROOT / "benchmarks/others.py"]
+    found = {name: [*others, name, "{port}"] for name in DESIGNS}
+    for stage in ("3a", "3c", "3g", "3h"):
+        found[stage] = [sys.executable, ROOT / f"webserver{stage}.py", "--port", "{port}"]
+    found["3c"] += ["--delay", "0"]
+    found["c"] = [folder / "fork", "{port}"]
+    compiler = ["cc", "-O2", "-o", folder / "fork", ROOT / "benchmarks/fork.c"]
+    if not shutil.which("cc") or subprocess.run(compiler).returncode != 0:
+        del found["c"]
+    return found
 
 
 def load(port, requests):
     """Have ab make requests. Returns those per second, and p50 and p99 in milliseconds.
 
     A latency is that of a whole connection, from connect to its end. Raises
-    AssertionError if a request fails.
+    AssertionError if a request fails, subprocess.TimeoutExpired after a minute.
     """
     with tempfile.NamedTemporaryFile("r") as percentiles:
         url = f"http://127.0.0.1:{port}/hello"
         counts = ["-n", str(requests), "-c", str(CLIENTS)]
-        ab = Program(["ab", "-q", *counts, "-e", percentiles.name, url])
-        try:
-            status = ab.wait(60)
-            said = dict(
-                line.split(":", 1) for line in ab.output.splitlines() if ":" in line
-            )
-            complete = int(said.get("Complete requests", 0))
-            failed = int(said.get("Failed requests", 0))
-            assert (status, complete, failed) == (0, requests, 0), saw(
-                f"{complete} requests complete, {failed} failed: {ab.errors.strip()}",
-                f"{requests}, and none",
-            )
-            rate = float(said["Requests per second"].split()[0])
-        finally:
-            ab.kill()
-        rows = dict(list(csv.reader(percentiles))[1:])
-    return rate, float(rows["50"]), float(rows["99"])
+        command = ["ab", "-q", *counts, "-e", percentiles.name, url]
+        ab = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60)
+        said = dict(re.findall(r"^(.+?): +([\d.]+)", ab.stdout, re.MULTILINE))
+        complete, failed = said.get("Complete requests"), said.get("Failed requests")
+        assert (ab.returncode, complete, failed) == (0, str(requests), "0"), saw(
+            f"{complete} requests complete, {failed} failed: {ab.stderr.strip()}",
+            f"{requests}, and none",
+        )
+        rows = dict(csv.reader(percentiles))
+    return float(said["Requests per second"]), float(rows["50"]), float(rows["99"])
 
 
 def compare(commands, rounds, step):
@@ -121,7 +78,7 @@ def compare(commands, rounds, step):
         with contextlib.ExitStack() as started:
             servers, requests = {}, {}
             for name, command in commands.items():
-                servers[name] = Contestant(command)
+                servers[name] = Server(command, stdout=subprocess.DEVNULL)
                 started.callback(servers[name].kill)
                 rate, _, _ = load(servers[name].port, LEAST)
                 requests[name] = min(max(LEAST, round(rate * SECONDS)), MOST)

@@ -5,10 +5,9 @@ import time
 
 from library import system
 from library.programs import wait_until
-from library.servers import OwnServer
+from library.servers import LONG, OwnServer
 
 DELAY = 0.1  # seconds that 3b sleeps
-LONG = 600  # seconds that 3c's children sleep: they are looked at for less
 ROUNDS = 5
 QUEUE = 6  # clients that can wait for 3b
 SLOW = [*range(QUEUE + 1), 12, 25, 50, 100, 200]
@@ -53,21 +52,15 @@ def behind_3b(step, numbers=SLOW[: QUEUE + 1]):
 
 def beside(stage, step):
     """The same for 3c or 3g, to which the slow clients come one after the other."""
-    found = {}
+    found, served = {}, 0
     server = OwnServer(stage, delay=LONG if stage == "3c" else None)
-    served = 0
     try:
         for slow in SLOW:
-            while served < slow:
-                if stage == "3c":
-                    ask(server)
-                else:
-                    server.connect()
-                served += 1
-            server.wait_until_children(served)
+            for _ in range(served, slow):
+                ask(server) if stage == "3c" else server.connect()
+            server.wait_until_children(slow)
             found[slow] = ask(server)
-            if stage == "3c":
-                served += 1  # that one's child sleeps, too
+            served = slow + (stage == "3c")  # that one's child sleeps, too
             step()
     finally:
         server.kill()
@@ -78,13 +71,10 @@ def all_stages(rounds, step):
     """A dict from stage to a dict: how many slow clients, and the median wait in ms."""
     results = {}
     for stage in ("3b", "3c", "3g"):
-        if stage == "3b":
-            found = [behind_3b(step) for _ in range(rounds)]
-        else:
-            found = [beside(stage, step) for _ in range(rounds)]
+        found = [
+            behind_3b(step) if stage == "3b" else beside(stage, step) for _ in range(rounds)
+        ]
         results[stage] = {
-            slow: 1000 * statistics.median(each[slow] for each in found)
-            for slow in SLOW
-            if slow in found[0]
+            slow: 1000 * statistics.median(each[slow] for each in found) for slow in found[0]
         }
     return results

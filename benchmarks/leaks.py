@@ -2,8 +2,6 @@
 
 import resource
 
-from library import system
-from library.clients import Connection
 from library.programs import Unusable, wait_until
 from library.servers import OwnServer
 
@@ -11,7 +9,6 @@ CONNECTIONS = 2000
 EVERY = 100  # connections
 STAGES = ["3c", "3d", "3f", "3g"]
 IN_BURSTS = ["3f", "3g"]  # to the others one after the other: their queue is short
-OPTIONS = {"3c": ["--delay", "0"]}
 OTHERS = 100  # descriptors and processes besides those that leak
 
 
@@ -25,10 +22,9 @@ def raise_limits(connections):
         soft, hard = resource.getrlimit(limit)
         if hard != resource.RLIM_INFINITY and hard < needed:
             raise Unusable(f"3d needs {needed} of what `ulimit -H{option}` has {hard}.")
-        if limit == resource.RLIMIT_NPROC:  # it counts all that the user runs
-            resource.setrlimit(limit, (hard, hard))
-        elif soft != resource.RLIM_INFINITY and soft < needed:
-            resource.setrlimit(limit, (needed, hard))
+        # Of processes all that are allowed: whatever the user runs counts.
+        soft = hard if limit == resource.RLIMIT_NPROC else max(soft, needed)
+        resource.setrlimit(limit, (soft, hard))
 
 
 def all_stages(connections, step):
@@ -42,7 +38,7 @@ def leaks(stage, connections, step):
     step() is called after each 100. Returns a dict of lists: how many connections there
     were, and how many descriptors and zombies the parent had then.
     """
-    server = OwnServer(stage, *OPTIONS.get(stage, []))
+    server = OwnServer(stage, delay=0 if stage == "3c" else None)
     found = {"connections": [], "descriptors": [], "zombies": []}
 
     def look(connections):
@@ -54,53 +50,19 @@ def leaks(stage, connections, step):
         look(0)
         for count in range(EVERY, connections + 1, EVERY):
             if stage in IN_BURSTS:
-                burst(server)
+                clients = server.load("--max-clients", str(EVERY))
+                assert clients.wait() == 0, clients.output
             else:
                 for _ in range(EVERY):
-                    one(server)
-            wait_until_settled(server)
+                    client = server.ask()
+                    client.wait_for_answer()
+                    client.close()  # 3d would not end it
+            wait_until(
+                lambda: server.children() == server.zombies() and server.blocked(),
+                "the children end and the server is asleep",
+            )
             look(count)
             step()
         return found
     finally:
         server.kill()
-
-
-def burst(server):
-    """As many clients as that at once. Raises AssertionError if one is not answered."""
-    clients = server.load("--max-clients", str(EVERY))
-    try:
-        assert clients.wait() == 0, clients.output
-    finally:
-        clients.kill()
-
-
-def one(server):
-    """One client, which goes when it is answered. 3d would not end its connection."""
-    client = Connection(server.port)
-    try:
-        client.ask()
-        client.wait_for_answer()
-    finally:
-        client.close()
-
-
-def wait_until_settled(server):
-    """Wait until the parent is asleep and its children, if it has any, are zombies.
-
-    Seen twice in a row: the parent is on its way to sleep, or woken, only once.
-    """
-
-    def family():
-        server.assert_running()
-        return [p for p in system.processes() if server.pid in (p.pid, p.parent)]
-
-    def settled():
-        found = family()
-        at_rest = all(
-            p.state in system.BLOCKED if p.pid == server.pid else p.state == system.ZOMBIE
-            for p in found
-        )
-        return at_rest and found == family()
-
-    wait_until(settled, "the children end and the server is asleep")

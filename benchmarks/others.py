@@ -41,18 +41,21 @@ def fork(port):
         client_connection.close()
 
 
-def forking(port):
-    """socketserver.ForkingTCPServer."""
-    import socketserver
+def socketservers(kind):
+    """A design with a server of the module socketserver, of this kind."""
 
-    serve(socketserver.ForkingTCPServer, handler(socketserver), port)
+    def design(port):
+        import socketserver
 
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self):
+                request = self.request.recv(64 * 1024)
+                os.write(1, f"{request!r}\n".encode())
+                self.request.sendall(RESPONSE)
 
-def threading(port):
-    """socketserver.ThreadingTCPServer."""
-    import socketserver
+        serve(getattr(socketserver, kind), Handler, port)
 
-    serve(socketserver.ThreadingTCPServer, handler(socketserver), port)
+    return design
 
 
 def http(port):
@@ -68,16 +71,6 @@ def http(port):
             self.wfile.write(b"Hello, World!\n")
 
     serve(http.server.ThreadingHTTPServer, Handler, port)
-
-
-def handler(socketserver):
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self):
-            request = self.request.recv(64 * 1024)
-            os.write(1, f"{request!r}\n".encode())
-            self.request.sendall(RESPONSE)
-
-    return Handler
 
 
 def serve(server_class, handler_class, port):
@@ -111,8 +104,8 @@ def streams(port):
 
 DESIGNS = {
     "fork": fork,
-    "forking": forking,
-    "threading": threading,
+    "forking": socketservers("ForkingTCPServer"),
+    "threading": socketservers("ThreadingTCPServer"),
     "http": http,
     "streams": streams,
 }
