@@ -117,28 +117,20 @@ def record():
 
 def drawn(line, x, y):
     """A line of a terminal, with its colours, as the content of a group of SVG."""
-    text = Text.from_ansi(line)
-    plain = text.plain.rstrip()
+    line = Text.from_ansi(line, end="")
+    line.rstrip()
     parts = []
-    for start, end, style in runs(text, len(plain)):
-        looks = "font-weight:bold;" if style.bold else ""
-        if style.color:
+    for text, style, _ in line.render(CONSOLE):
+        looks = "font-weight:bold;" if style and style.bold else ""
+        if style and style.color:
             looks += f"fill:{style.color.get_truecolor(THEME).hex}"
         looks = looks and f' style="{looks}"'
-        at = f'x="{x + start * CELL:.1f}" y="{y}" textLength="{(end - start) * CELL:.1f}"'
-        parts.append(f"<text {at}{looks}>{escape(plain[start:end])}</text>")
+        length = len(text) * CELL
+        if text.strip():
+            at = f'x="{x:.1f}" y="{y}" textLength="{length:.1f}"'
+            parts.append(f"<text {at}{looks}>{escape(text)}</text>")
+        x += length
     return "".join(parts)
-
-
-def runs(text, length):
-    """The parts of a text that have one style: where they start and end, and the style."""
-    styles = [text.get_style_at_offset(CONSOLE, n) for n in range(length)]
-    start = 0
-    for n in range(1, length + 1):
-        if n == length or styles[n] != styles[start]:
-            if text.plain[start:n].strip():
-                yield start, n, styles[start]
-            start = n
 
 
 def svg(recording):

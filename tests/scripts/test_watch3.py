@@ -327,7 +327,8 @@ def test_where_it_cannot_print_it_says_so_in_a_line(serve, start):
 
 
 def test_bad_options_are_argparses_error(start):
-    wrong = ["--port 0", "--port 65536", "--pid 0", "--interval 0", "--interval x", "--no"]
+    wrong = ["--port 0", "--port 65536", "--pid 0", "--port 8888 --pid 1"]
+    wrong += ["--interval 0", "--interval x", "--no"]
     for program in [start(Program, [*WATCH, *options.split()]) for options in wrong]:
         assert program.wait() == 2
         assert program.errors.startswith("usage: watch3.py")
