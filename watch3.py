@@ -506,10 +506,11 @@ class Picture:
         cells = min(most, 20)
         full = min(-(-listening.queued * cells // most), cells)  # rounded up
         bar = "█" * full + "░" * (cells - full)
-        count = self.look.kept_out
-        kept_out = f", {count} kept out: SYN sent, no reply" if count else ""
         text = f"listen queue  {bar} {listening.queued} of {most}"
-        return line(text, (kept_out, "bold red"))
+        if not self.look.kept_out:
+            return line(text)
+        kept_out = f"{self.look.kept_out} kept out: SYN sent, no reply"
+        return line(f"{text}, ", (kept_out, "bold red"))
 
     def tree(self, rows):
         """The parent, so many of its descendants, and a line for each family's zombies."""
