@@ -259,6 +259,14 @@ def test_server_in_another_language(grade, readable, file, command, fault, broke
     assert set(broken) <= set(fails) and bool(fails) == bool(broken)
 
 
+def test_server_cannot_read_what_is_not_for_everybody(grade, readable):
+    write(readable / "secret", "the secret").chmod(0)
+    server = write(readable / "server.sh", 'cat "$(dirname "$0")/secret"; exit 3')
+    graded = grade("3a", "--server", f"sh {server}", "--server-port", str(free_port()))
+    assert graded.wait(60) == 1
+    assert "Permission denied" in graded.output and "the secret" not in graded.output
+
+
 def test_class_is_graded_in_one_table(start, tmp_path):
     for name, text in {
         "right": (ROOT / "webserver3a.py").read_text(encoding="utf-8"),
