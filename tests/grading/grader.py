@@ -253,9 +253,10 @@ class GradedServer(Server):
     Raises Unusable, with a sentence for its author, if it cannot be graded.
     """
 
-    last = None  # the one that was started last
+    last = None  # the one that was started last, if it came to listen
 
     def __init__(self, grading, delay=None, limits=None, processes=None):
+        GradedServer.last = None
         command = grading.words()
         if shutil.which(command[0]) is None:
             raise Unusable(f"There is no program {command[0]!r} that I could start.")
