@@ -7,7 +7,6 @@ import contextlib
 
 import pytest
 from library.programs import guarded
-from library.servers import user_with_few_processes
 
 pytest_plugins = ["grading.grader", "tutorial.pages"]
 
@@ -52,11 +51,6 @@ def serve(start, server):
     as for Program, and processes how many it may have, as for user_with_few_processes().
     """
     def serve(delay=None, limits=None, processes=None):
-        how = {"limits": limits or {}}
-        if processes is not None:
-            few = user_with_few_processes(processes)
-            how["wrapper"] = few["wrapper"]
-            how["limits"] = {**few["limits"], **how["limits"]}
-        return start(server, delay=delay, **how)
+        return start(server, delay=delay, limits=limits, processes=processes)
 
     return serve

@@ -21,29 +21,6 @@ def test_first_client_is_answered_at_once_and_its_connection_stays(serve):
     assert not client.ended, saw("the connection ends with the answer", "it stays open")
 
 
-def test_first_client_ends_after_the_delay(serve):
-    """The first client's connection ends after the delay.
-
-    Hint: Sleep between the answer and the close, and sleep all of the delay.
-    """
-    server = serve(delay=0.2)
-    start = time.monotonic()
-    server.ask().wait_for_end()
-    assert_took(start, server.delay)
-
-
-def test_client_gets_the_answer_and_the_end_after_the_delay(serve):
-    """A client gets the answer, and the connection ends after the delay.
-
-    Hint: The connection ends when the server closes it: after its sleep.
-    """
-    server = serve(delay=0.2)
-    start = time.monotonic()
-    answer = server.ask().wait_for_end()
-    assert body_of(answer) != b"", saw("the answer is empty", "a greeting")
-    assert_took(start, server.delay)
-
-
 def test_second_client_is_connected_but_neither_answered_nor_printed(serve):
     """During the first one's delay a second client is connected, but not served.
 
@@ -60,33 +37,22 @@ def test_second_client_is_connected_but_neither_answered_nor_printed(serve):
     assert not printed, saw("the second request is printed", "it has not been read")
 
 
-def test_second_client_waits_for_the_first_ones_delay_and_then_for_its_own(serve):
-    """A second client waits for the first one's delay, and then for one of its own.
+def test_three_clients_take_three_delays(serve):
+    """Three clients take three delays: each is served when the one before it has ended.
 
-    Hint: Each client's sleep is part of serving it, and one is served after the other.
+    Hint: An iterative server answers a client, sleeps all of the delay, and closes the
+    connection. Only then it accepts the next one.
     """
     server = serve(delay=0.2)
     start = time.monotonic()
-    server.ask("/first").wait_for_answer()
-    second = server.ask("/second")
-    second.wait_for_answer()
-    assert_took(start, server.delay)
-    wait_until_printed(server, "GET /second")
-    second.wait_for_end()
-    assert_took(start, 2 * server.delay)
-
-
-def test_n_clients_take_n_delays(serve):
-    """Three clients take three delays.
-
-    Hint: An iterative server sleeps for each client by itself, never for two at a time.
-    """
-    server = serve(delay=0.2)
-    start = time.monotonic()
-    clients = [server.ask() for _ in range(3)]
-    for client in clients:
-        client.wait_for_end()
-    assert_took(start, 3 * server.delay)
+    clients = [server.ask(f"/{n}") for n in range(3)]
+    for n, client in enumerate(clients):
+        client.wait_for_answer()
+        assert_took(start, n * server.delay)
+        answer = client.wait_for_end()
+        assert_took(start, (n + 1) * server.delay)
+        assert body_of(answer) != b"", saw("the answer is empty", "a greeting")
+        wait_until_printed(server, f"GET /{n}")
 
 
 def assert_took(start, seconds):

@@ -8,8 +8,9 @@ Expect  A table, submissions by stages, and the folder grades/ with grades.html
 Note    A stage takes 5 to 15 seconds if the command takes {delay}, or else it
         takes minutes. With --first-failure it ends at a claim that fails.
 Note    It runs strangers' code. Started by root, the servers run as users whom
-        nobody else is. They cannot change other people's files, but can read
-        them, since Python may lie where only root can read; and they can use
+        nobody else is. They cannot change other people's files, nor read what
+        is not for everybody. But if only root can read what the command names
+        (such as Python, or a submission), they can read all files. They can use
         the network. Where that matters, grade in a virtual machine.
 """
 

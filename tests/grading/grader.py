@@ -11,12 +11,13 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 
 import pytest
 from library import system
 from library.programs import Patience, Unusable, guarded, saw, wait_until
-from library.servers import ARTICLES_DELAY, OwnServer, Server, fill, free_port
-from library.servers import user_with_few_processes
+from library.servers import ARTICLES_DELAY, NOTHING, READS_ALL, OwnServer, Server, fill
+from library.servers import free_port, user_with_few_processes
 
 
 def pytest_addoption(parser):
@@ -80,6 +81,7 @@ def grading_of(config, stage):
 def pytest_configure(config):
     Patience.seconds = config.getoption("--patience")
     if config.getoption("--server") is not None:
+        Patience.hopeless = Patience.seconds / 4
         config.pluginmanager.register(Grader(config))
     elif config.getoption("--server-port") or config.getoption("--server-delay"):
         raise pytest.UsageError("--server-port and --server-delay need --server COMMAND")
@@ -232,6 +234,18 @@ class Grading:
             )
         return words
 
+    def may(self):
+        """The capability without which the command cannot be started, if there is one.
+
+        Its user has to be able to read the files that it names, the interpreter among them.
+        """
+        words = [part for word in self.words() for part in (word, *word.split())]
+        files = [shutil.which(word) or word for word in words]
+        test = ["sh", "-c", 'for file; do [ -r "$file" ] || exit 1; done', "sh"]
+        test += [file for file in files if os.path.exists(file)]
+        readable = subprocess.run([*user_with_few_processes(1000, NOTHING)["wrapper"], *test])
+        return NOTHING if readable.returncode == 0 else READS_ALL
+
 
 class GradedServer(Server):
     """A reader's own server, of which nothing is known but the command that starts it.
@@ -239,9 +253,10 @@ class GradedServer(Server):
     Raises Unusable, with a sentence for its author, if it cannot be graded.
     """
 
-    last = None  # the one that was started last
+    last = None  # the one that was started last, if it came to listen
 
-    def __init__(self, grading, delay=None, limits=None, wrapper=None):
+    def __init__(self, grading, delay=None, limits=None, processes=None):
+        GradedServer.last = None
         command = grading.words()
         if shutil.which(command[0]) is None:
             raise Unusable(f"There is no program {command[0]!r} that I could start.")
@@ -256,13 +271,13 @@ class GradedServer(Server):
         delay = math.ceil(delay or 0)  # sleep(3) takes whole seconds
         self.command = grading.command
         self.by_hand = fill(grading.command, {"{port}": "8888", "{delay}": str(delay)})
-        bounded = user_with_few_processes(1000)
         super().__init__(
             [fill(word, {"{delay}": str(delay)}) for word in command],
             delay=delay,
             port=port,
-            wrapper=bounded["wrapper"] if wrapper is None else wrapper,
-            limits={**bounded["limits"], **(limits or {})},
+            processes=processes or 1000,
+            may=grading.may(),
+            limits=limits,
             terminal=True,
         )
         GradedServer.last = self

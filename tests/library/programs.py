@@ -23,9 +23,14 @@ MARK = f"webserver3-tests-of-{os.getpid()}-"  # starts the mark of each program
 
 
 class Patience:
-    """How long to wait for what has to come, in seconds. Only a failure takes so long."""
+    """How long to wait for what has to come, in seconds. Only a failure takes so long.
+
+    hopeless is how long where every program that was started waits for another; None: no
+    less. It is there for a process that is about to be woken, and so may be short.
+    """
 
     seconds = 20
+    hopeless = None
 
 
 class Unusable(Exception):
@@ -42,21 +47,35 @@ def wait_until(condition, expected, allow=0):
 
     Looks again after a tenth of the time that it has waited, 50 ms at most. Raises
     AssertionError, which says what was expected, when that takes longer than
-    Patience.seconds and the seconds that are allowed besides.
+    Patience.seconds and the seconds that are allowed besides, or nothing can come.
     """
     __tracebackhide__ = True
     seconds = Patience.seconds + allow
-    began = time.monotonic()
+    began = hoped = looked = time.monotonic()
     while True:
-        for program in _on_terminals:
+        for program in _programs:
             program.drain()
         result = condition()
         if result:
             return result
-        waited = time.monotonic() - began
+        now = time.monotonic()
+        waited = now - began
         if waited > seconds:
             raise AssertionError(saw(f"not within {seconds:g} seconds", expected))
+        if Patience.hopeless is not None and now - looked > 0.5:
+            looked = now
+            if not all_need_another():
+                hoped = now
+            elif now - hoped > Patience.hopeless:
+                why = "all processes have ended, or wait in accept, recv or wait"
+                raise AssertionError(saw(f"not, and it never will: {why}", expected))
         time.sleep(min(max(waited / 10, 0.002), 0.05))
+
+
+def all_need_another():
+    """Whether nothing can happen any more in the programs, because each waits for another."""
+    family = (process for program in _programs for process in program.processes())
+    return all(system.needs_another(process.pid) for process in family)
 
 
 class Program:
@@ -115,8 +134,7 @@ class Program:
                 os.close(stdout)
         self.group = self.pid = self.popen.pid
         tell_guard(f"started {self.group}")
-        if terminal:
-            _on_terminals.add(self)
+        _programs.add(self)
 
     @property
     def output(self):
@@ -186,8 +204,8 @@ class Program:
         kill_all([self.group], self._mark)
         self.popen.wait()
         wait_until(lambda: not self.processes(), "all that the program started ends")
+        _programs.discard(self)
         if self._terminal:
-            _on_terminals.discard(self)
             os.close(self._terminal)
         self._stdout.close()
         self._stderr.close()
@@ -272,4 +290,4 @@ def tell_guard(line):
 
 
 _guard = None  # the pipe to it
-_on_terminals = set()  # the programs whose terminals have to be drained
+_programs = set()  # those that were started and not killed

@@ -36,10 +36,16 @@ class Server(Program):
     """A program that listens on a port: a free one, which its command has for {port}.
 
     delay is how long it sleeps after an answer, in seconds, wrapper what its command
-    starts with. Raises AssertionError or Unusable if it does not come to listen.
+    starts with; processes and may are as for user_with_few_processes(). Raises
+    AssertionError or Unusable if it does not come to listen.
     """
 
-    def __init__(self, command, delay=0, wrapper=(), port=None, **how):
+    def __init__(
+        self, command, delay=0, wrapper=(), port=None, processes=None, may=None, limits=None, **how
+    ):
+        if processes is not None:
+            few = user_with_few_processes(processes, may or READS_ALL)
+            wrapper, limits = few["wrapper"], {**few["limits"], **(limits or {})}
         self.port = port or free_port()
         command = [fill(str(word), {"{port}": str(self.port)}) for word in command]
         self.delay = delay
@@ -47,7 +53,7 @@ class Server(Program):
         self._clients = contextlib.ExitStack()
         self._clients_so_far = 0
         self._helpers = []
-        super().__init__([*wrapper, *command], **how)
+        super().__init__([*wrapper, *command], limits=limits, **how)
         try:
             self.wait_until_listening()
             self._helpers = [child.pid for child in self.children()]
@@ -325,7 +331,8 @@ def free_port():
         return unused.getsockname()[1]
 
 
-READS_ALL, WRITES_ALL = "+dac_read_search", "+dac_override"  # capabilities(7)
+# What a user may besides, as setpriv(1) says it (capabilities(7))
+NOTHING, READS_ALL, WRITES_ALL = "-all", "-all,+dac_read_search", "-all,+dac_override"
 
 
 def user_with_few_processes(count, may=READS_ALL):
@@ -333,15 +340,14 @@ def user_with_few_processes(count, may=READS_ALL):
 
     The limit (RLIMIT_NPROC, getrlimit(2)) counts all that the user runs, and does not
     hold for root. So root starts the server as a user whom nobody else is, with one
-    capability: to read all files, because the interpreter may lie where only root can
-    read (setpriv(1), capabilities(7)). Without setpriv the test is left out.
+    capability at the most: to read all files, because the interpreter may lie where only
+    root can read. Without setpriv the test is left out.
     """
     if os.getuid() == 0 and system.LINUX:
         if shutil.which("setpriv") is None:
             pytest.skip("there is no setpriv")
         # One for each server: what is left of the one before is not counted.
         user = str(20000 + (100 * os.getpid() + next(_users)) % 40000)
-        may = f"-all,{may}"
         wrapper = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
         wrapper += ["--inh-caps", may, "--ambient-caps", may]
     else:

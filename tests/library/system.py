@@ -3,6 +3,7 @@
 Read from /proc on Linux (proc(5)), asked of ps, lsof and netstat elsewhere.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -80,8 +81,7 @@ def memory(pid):
     """The resident memory of a process, in KiB."""
     if not LINUX:
         return int(run("ps", "-o", "rss=", "-p", str(pid)))
-    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
-        return int(next(line for line in file if line.startswith("VmRSS")).split()[1])
+    return int(status(pid, "VmRSS"))
 
 
 class Socket(NamedTuple):
@@ -163,10 +163,40 @@ def in_accept(pid):
 
     False where that cannot be seen, as on macOS.
     """
-    if not LINUX:
-        return False
-    with open(f"/proc/{pid}/wchan", encoding="ascii") as file:
-        return file.read() == "inet_csk_accept"
+    return asleep_in(pid) == {"inet_csk_accept"}
+
+
+def needs_another(pid):
+    """Whether a process has ended or can only be woken by another process.
+
+    It sleeps in accept(2), recv(2) or wait(2), and has no handler for the signal of
+    alarm(2) (proc(5), SigCgt). A time-out of its sockets (SO_RCVTIMEO) is not seen.
+    """
+    calls = {"inet_csk_accept", "wait_woken", "do_wait"}
+    try:
+        return asleep_in(pid) <= calls and not int(status(pid, "SigCgt"), 16) & 1 << 13
+    except FileNotFoundError:
+        return True  # it has ended
+
+
+def asleep_in(pid):
+    """The kernel's functions in which the threads of a process sleep (proc(5), wchan).
+
+    It has '0' for a thread that does not sleep, and is {'unknown'} on other systems.
+    Raises FileNotFoundError if there is no such process.
+    """
+    found = set()
+    for thread in os.listdir(f"/proc/{pid}/task") if LINUX else []:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            with open(f"/proc/{pid}/task/{thread}/wchan", encoding="ascii") as file:
+                found.add(file.read())
+    return found or {"unknown"}
+
+
+def status(pid, name):
+    """A value in /proc/PID/status (proc(5))."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        return next(line for line in file if line.startswith(name)).split()[1]
 
 
 def marked(mark):
