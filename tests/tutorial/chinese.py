@@ -5,29 +5,41 @@ comment such as <!-- en: 1a99e199 -->, the mark of the English section that it t
 """
 
 import hashlib
+import os.path
 import re
+from collections import Counter
 from typing import NamedTuple
 
 from library.servers import ROOT
 
-MARK = re.compile(r" <!-- en: (\w+) -->$")
-LABELS = re.compile(r'"[^"]*"|: .*$| as .*$', re.MULTILINE)
+MARK = re.compile(r" *<!-- en: (\w+) -->$")
+BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+CAPTION = re.compile(r"\*\*(?:Terminal|终端) (\d)\*\*")
+ITEM = re.compile(r" *(- |\d+\. |\||<details>)")  # of a list, a table, the exercises
+LABELS = re.compile(r'"[^"]*"|: .*$| as .*$', re.MULTILINE)  # of a diagram
+LINK = re.compile(r'(\]\(|href=")([^)"#]*)#?([^)"]*)')
+CODE = re.compile(r"`[^`]+`|<code>.*?</code>")
+NUMBER = re.compile(r"\b3[a-h]\b|\d+")
 
 
 class Section(NamedTuple):
-    """A section of a page: its heading, with the mark that it has, its prose, its blocks."""
+    """A section of a page: its heading, with the mark that it has, and what is below it."""
 
     level: int
     heading: str
     mark: str  # of the English section, '' if there is none
-    prose: str
-    blocks: list  # the fenced blocks, their first lines and captions with them
+    parts: list  # paragraphs, items and rows; fenced blocks, with their captions
+
+    @property
+    def prose(self):
+        """All but the blocks, in one line."""
+        return " ".join(" ".join(part for part in self.parts if "```" not in part).split())
 
     @property
     def name(self):
         """What says that the section is as it was: of its heading, prose and diagrams."""
-        diagrams = [block for block in self.blocks if "```mermaid" in block]
-        text = "\n".join([self.heading, self.prose, *diagrams])
+        diagrams = [part for part in self.parts if "```mermaid" in part]
+        text = " ".join([self.heading, self.prose, *diagrams])
         return hashlib.sha256(" ".join(text.split()).encode()).hexdigest()[:8]
 
 
@@ -39,24 +51,31 @@ def twin(page):
 
 def sections(text):
     """The sections of a page, in its order."""
-    found, inside, caption = [], None, ""
+    found, block, caption, begins = [], False, "", True
     for line in text.splitlines():
-        if inside is not None:
-            inside.append(line)
-            if line == "```":
-                found[-1].blocks.append("\n".join(inside))
-                inside = None
+        parts = found[-1].parts if found else []
+        if block:
+            parts[-1] += f"\n{line}"
+            block = line != "```"
         elif line.startswith("```"):
-            inside, caption = [caption, line] if caption else [line], ""
+            parts.append(caption + line)
+            block, caption, begins = True, "", True
         elif re.match("#+ ", line):
             hashes, heading = line.split(" ", 1)
             mark = MARK.search(heading)
-            heading = MARK.sub("", heading)
-            found.append(Section(len(hashes), heading, mark[1] if mark else "", "", []))
-        elif re.fullmatch(r"\*\*(Terminal|终端) (\d)\*\*", line):
-            caption = line.replace("终端", "Terminal")
-        elif found and line.strip() and not re.match(r"\[?English\]?", line):
-            found[-1] = found[-1]._replace(prose=f"{found[-1].prose}{line}\n")
+            found.append(
+                Section(len(hashes), MARK.sub("", heading), mark[1] if mark else "", [])
+            )
+            begins = True
+        elif CAPTION.fullmatch(line):
+            caption = CAPTION.sub(r"**Terminal \1**\n", line)
+        elif not (found and line.strip()) or re.match(r"\[?English\]?", line):
+            begins = True
+        elif begins or ITEM.match(line):
+            parts.append(line)
+            begins = False
+        else:
+            parts[-1] += f"\n{line}"
     return found
 
 
@@ -67,42 +86,59 @@ def differences(english, chinese):
         found.append(f"it is of level {chinese.level}, not {english.level}")
     if english.name != chinese.mark:
         found.append(f"it translates {chinese.mark or 'nothing'}, which is now {english.name}")
-    blocks = [[without_labels(block) for block in one.blocks] for one in (english, chinese)]
-    if blocks[0] != blocks[1]:
-        found.append("its blocks are not the same")
-    for kind, pattern in (
-        ("code", r"`[^`]+`|<code>.*?</code>"),
-        ("outside links", r"\((https?:[^)]*)\)"),
-        ("numbers", r"\d+"),
-    ):
-        ours, theirs = (sorted(parts(pattern, one.prose)) for one in (english, chinese))
+    if [outline(part) for part in english.parts] != [outline(part) for part in chinese.parts]:
+        found.append("its paragraphs and blocks are not the same")
+    for kind, pattern in (("code", CODE), ("links", LINK), ("numbers", NUMBER)):
+        ours, theirs = (Counter(parts(pattern, one.prose)) for one in (english, chinese))
         if ours != theirs:
-            missing = [each for each in ours if ours.count(each) > theirs.count(each)]
-            more = [each for each in theirs if theirs.count(each) > ours.count(each)]
+            missing, more = list((ours - theirs).elements()), list((theirs - ours).elements())
             found.append(f"{kind}: without {missing}, with {more}")
     return found
 
 
-def without_labels(block):
-    """A block to be compared: of a diagram, all but its labels."""
-    if "```mermaid" not in block:
-        return block
-    return LABELS.sub("…", re.sub("<br>", "", block))
+def outline(part):
+    """What does not differ in a translation: a block, of a diagram's labels only numbers."""
+    if "```mermaid" in part:
+        return LABELS.sub(lambda label: " ".join(NUMBER.findall(label[0])), part)
+    return part if "```" in part else "prose"
 
 
 def parts(pattern, prose):
     """What a pattern finds in prose; numbers, where they are not part of code or a link."""
-    if pattern == r"\d+":
-        prose = re.sub(r"`[^`]+`|<code>.*?</code>|\]\([^)]*\)|\b3[a-h]\b", "", prose)
-    return [" ".join(each.split()) for each in re.findall(pattern, prose)]
+    if pattern == NUMBER:
+        prose = LINK.sub("", CODE.sub("", prose))
+    return [found[0] for found in pattern.finditer(prose)]
+
+
+def with_english_links(page, text):
+    """The text of a page's twin, with links to the pages and headings of the English page."""
+
+    def in_english(link):
+        start, path, heading = link.groups()
+        if path.startswith("https:"):
+            return link[0]
+        there = os.path.normpath(os.path.join(twin(page), "..", path)) if path else twin(page)
+        english = there.replace(".zh.md", ".md").replace("docs/zh/", "docs/")
+        path = os.path.relpath(english, os.path.dirname(page)) if path else ""
+        if heading:
+            heading = "#" + dict(zip(anchors(there), anchors(english))).get(heading, heading)
+        return f"{start}{path}{heading}"
+
+    return LINK.sub(in_english, text)
+
+
+def anchors(page):
+    """The names by which links know the headings of a page."""
+    headings = [one.heading for one in sections((ROOT / page).read_text(encoding="utf-8"))]
+    return [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings]
 
 
 def with_blocks_of(english, chinese):
     """The text of a Chinese page with the English one's blocks, but for diagrams."""
-    ours = [block for one in sections(english) for block in one.blocks]
-    theirs = [block for one in sections(chinese) for block in one.blocks]
-    for our, their in zip(ours, theirs):
-        if "```mermaid" not in our:
-            old = their.partition("```")[1] + their.partition("```")[2]
-            chinese = chinese.replace(old, our.partition("```")[1] + our.partition("```")[2], 1)
-    return chinese
+    ours = iter(BLOCK.findall(english))
+
+    def taken_over(block):
+        our = next(ours, block[0])
+        return block[0] if our.startswith("```mermaid") else our
+
+    return BLOCK.sub(taken_over, chinese)
