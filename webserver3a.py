@@ -63,7 +63,7 @@ def handle_request(client_connection):
 def show(text, file=sys.stdout):
     try:
         return os.write(file.fileno(), f"{text}\n".encode())
-    except (OSError, AttributeError):  # nobody can read it, or it is closed and None
+    except (OSError, AttributeError):  # it is full, has no reader, or is closed (None)
         return 0  # serve the clients all the same
 
 

@@ -57,8 +57,7 @@ def handle_request(client_connection, delay):
         if request:
             client_connection.sendall(RESPONSE)
             show(repr(request))
-            if delay:
-                time.sleep(delay)
+            time.sleep(delay)
     except OSError:
         pass  # the client is gone
 
@@ -66,7 +65,7 @@ def handle_request(client_connection, delay):
 def show(text, file=sys.stdout):
     try:
         return os.write(file.fileno(), f"{text}\n".encode())
-    except (OSError, AttributeError):  # nobody can read it, or it is closed and None
+    except (OSError, AttributeError):  # it is full, has no reader, or is closed (None)
         return 0  # serve the clients all the same
 
 

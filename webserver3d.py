@@ -9,13 +9,13 @@ Expect  curl prints "Hello, World!" and never ends. The child has closed its
         copy and is gone, but the parent still holds one. Each connection costs
         the parent a descriptor and leaves a zombie, <defunct> in ps -ef, which
         even kill -9 does not remove. Both go when the server goes.
-Try     ulimit -n 256                           before the server, then
-        python3 client3.py --max-clients=300    in another terminal. The server
-        dies in accept: too many open files.
-Try     ulimit -n 500; ulimit -u 400            before the server, then
+Try     (ulimit -n 256; python3 webserver3d.py)   in one terminal,
+        python3 client3.py --max-clients=300      in another. The server dies
+        in accept: too many open files.
+Try     (ulimit -n 500; ulimit -u 400; python3 webserver3d.py)
         python3 client3.py --max-clients=100 --max-conns=5
-        in another terminal. The server dies in fork: no more processes. (Take new
-        terminals for both, and not as root, who has no such limit.)
+        in the same way, but not as root, who has no such limit. The server
+        dies in fork: no more processes.
 Next    webserver3e.py closes its copy again, and reaps its children.
 """
 
@@ -71,8 +71,7 @@ def handle_request(client_connection, delay):
         if request:
             client_connection.sendall(RESPONSE)
             show(f"Child {os.getpid()} of {os.getppid()}: {request!r}")
-            if delay:
-                time.sleep(delay)
+            time.sleep(delay)
     except OSError:
         pass  # the client is gone
 
@@ -80,7 +79,7 @@ def handle_request(client_connection, delay):
 def show(text, file=sys.stdout):
     try:
         return os.write(file.fileno(), f"{text}\n".encode())
-    except (OSError, AttributeError):  # nobody can read it, or it is closed and None
+    except (OSError, AttributeError):  # it is full, has no reader, or is closed (None)
         return 0  # serve the clients all the same
 
 

@@ -9,7 +9,7 @@ Type    python3 webserver3e.py                  in one terminal,
 Expect  curl prints "Hello, World!" and ends after 3 seconds. The server reports
         the child that it reaped, and dies of an InterruptedError in accept.
 Note    Since version 3.5 Python's own accept tries again by itself (PEP 475).
-        To show what the kernel does, accept below calls the C library's, once.
+        To show what the kernel does, this server calls the C library's, once.
 Next    webserver3f.py tries again, too.
 """
 
@@ -75,8 +75,7 @@ def handle_request(client_connection, delay):
         if request:
             client_connection.sendall(RESPONSE)
             show(f"Child {os.getpid()} of {os.getppid()}: {request!r}")
-            if delay:
-                time.sleep(delay)
+            time.sleep(delay)
     except OSError:
         pass  # the client is gone
 
@@ -89,7 +88,7 @@ def grim_reaper(signum, frame):
 def show(text, file=sys.stdout):
     try:
         return os.write(file.fileno(), f"{text}\n".encode())
-    except (OSError, AttributeError):  # nobody can read it, or it is closed and None
+    except (OSError, AttributeError):  # it is full, has no reader, or is closed (None)
         return 0  # serve the clients all the same
 
 

@@ -81,8 +81,7 @@ def handle_request(client_connection, delay):
         if request:
             client_connection.sendall(RESPONSE)
             show(f"Child {os.getpid()} of {os.getppid()}: {request!r}")
-            if delay:
-                time.sleep(delay)
+            time.sleep(delay)
     except OSError:
         pass  # the client is gone
 
@@ -94,13 +93,13 @@ def grim_reaper(signum, frame):
         except ChildProcessError:
             return  # no child is left
         if pid == 0:
-            return  # those that are left have not ended
+            return  # the others have not ended yet
 
 
 def show(text, file=sys.stdout):
     try:
         return os.write(file.fileno(), f"{text}\n".encode())
-    except (OSError, AttributeError):  # nobody can read it, or it is closed and None
+    except (OSError, AttributeError):  # it is full, has no reader, or is closed (None)
         return 0  # serve the clients all the same
 
 

@@ -120,12 +120,12 @@ def test_many_clients_kill_it_in_accept_for_want_of_descriptors(serve):
 
 
 def test_many_clients_kill_it_in_fork_for_want_of_processes(serve):
-    """500 clients kill it in fork, when its user may have 400 processes.
+    """500 connections kill it in fork, when its user may have 400 processes.
 
     Hint: Let the error of fork, EAGAIN, end the server, and say what it was. (Ruby's fork
     waits a second at EAGAIN and tries again, without end. The C library's, by Fiddle, fails.)
-    Again: python3 client3.py --max-clients=500 (the server after: ulimit -u 400)
+    Again: python3 client3.py --max-clients=100 --max-conns=5 (the server after: ulimit -u 400)
     """
     server = serve(limits={resource.RLIMIT_NOFILE: 500}, processes=400)
-    server.load("--max-clients=500", "--timeout=60")
+    server.load("--max-clients=100", "--max-conns=5", "--timeout=60")
     assert_died_of(server, errno.EAGAIN)

@@ -29,7 +29,7 @@ IGNORED = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
 NO_CHILD = "            return  # no child is left\n"
 PARENTS_CLOSE = "too.\n" + CLOSE
 RECEIVE = "        request = client_connection.recv(64 * 1024)\n"
-SLEEP = "            if delay:\n                time.sleep(delay)\n"
+SLEEP = "            time.sleep(delay)\n"
 STOCK_ACCEPT = "client_connection, client_address = listen_socket.accept()\n"
 
 # Faults of more than one stage: the text that is replaced, and by what
@@ -160,7 +160,7 @@ MUTANTS = [
      "        except OSError:\n"
      "            continue\n"
      "        if pid == 0:\n",
-     "500 clients kill it in fork, when its user may have 400 processes."),
+     "500 connections kill it in fork, when its user may have 400 processes."),
 
     ("3e", "no delay", *NO_DELAY,
      "A client gets the answer, and the connection ends after the delay."),
