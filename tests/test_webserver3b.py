@@ -19,6 +19,7 @@ def test_first_client_is_answered_at_once_and_its_connection_stays(serve):
     client.wait_for_answer()
     server.wait_until_blocked()
     assert not client.ended, saw("the connection ends with the answer", "it stays open")
+    assert body_of(client.received) != b"", saw("the answer has no body yet", "a greeting")
 
 
 def test_second_client_is_connected_but_neither_answered_nor_printed(serve):

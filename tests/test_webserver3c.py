@@ -22,6 +22,7 @@ def test_clients_are_all_answered_at_once_while_every_child_sleeps(serve):
     assert alive == 5, saw(f"5 clients are served by {alive} children", "by 5")
     ended = sum(client.ended for client in clients)
     assert ended == 0, saw(f"{ended} of 5 connections end with the answer", "none does")
+    assert body_of(clients[0].received) != b"", saw("the answer has no body yet", "a greeting")
 
 
 def test_clients_all_end_after_about_one_delay(serve):

@@ -58,7 +58,8 @@ def test_128_clients_are_all_served(serve):
     """128 clients at once are all served.
 
     Hint: The listen queue has to be long enough, and accept to be called again whenever
-    a child's end interrupts it.
+    a child's end interrupts it. Python's print cannot be called in a handler that comes
+    in the midst of another print: call os.write there.
     Again: python3 client3.py --max-clients 128
     """
     server = serve()

@@ -95,7 +95,10 @@ def test_child_closes_its_copy_of_the_listening_socket(serve):
     """
     server = serve()
     listen_socket = server.listen_socket()
+    before = [process.pid for process in server.processes()]
     server.connect_and_rest()
-    for child in server.children():
-        has_it = listen_socket in system.sockets(child.pid)
+    children = [p.pid for p in server.processes() if p.pid not in before]
+    assert children != [], saw("there is no child", "one for each client")
+    for child in children:
+        has_it = listen_socket in system.sockets(child)
         assert not has_it, saw("the child has it open", "it is closed in the child")

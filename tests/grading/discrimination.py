@@ -35,6 +35,10 @@ STOCK_ACCEPT = "client_connection, client_address = listen_socket.accept()\n"
 # Faults of more than one stage: the text that is replaced, and by what
 EARLY = (RECEIVE, "        client_connection.sendall(RESPONSE)\n" + RECEIVE)
 FORGETS = (PARENTS_CLOSE, "too.\n        os.dup(client_connection.fileno())\n" + CLOSE)
+IN_TWO = (
+    ANSWER,
+    ANSWER.replace("E)", "E[:9])") + SLEEP + ANSWER.replace("E)", "E[9:]); delay = 0"),
+)
 KEEPS = (CHILDS_CLOSE, "")
 LATE = (ANSWER, SLEEP + ANSWER.replace("RESPONSE)", "RESPONSE); delay = 0"))
 NO_DELAY = (SLEEP, "")
@@ -59,6 +63,10 @@ THREE_DELAYS = (
 # fmt: off
 MUTANTS = [
     ("3a", "never closes", CLOSE, "",
+     "A client gets the answer, and the connection ends."),
+    ("3a", "reads the start of the request only", "64 * 1024", "20",
+     "A client gets the answer, and the connection ends."),
+    ("3a", "says a wrong length", 'b"Connection: close', 'b"Content-Length: 3',
      "A client gets the answer, and the connection ends."),
     ("3a", "looks at the path", "if request:", 'if b"/hello" in request:',
      "Any path gets the same answer."),
@@ -92,6 +100,8 @@ MUTANTS = [
      "The first client is answered at once, and its connection stays open."),
     ("3b", "the delay before the answer", *LATE,
      "The first client is answered at once, and its connection stays open."),
+    ("3b", "the delay within the answer", *IN_TWO,
+     "The first client is answered at once, and its connection stays open."),
     ("3b", "closes before it sleeps", "time.sleep(delay)",
      "client_connection.close()\n            time.sleep(delay)",
      "The first client is answered at once, and its connection stays open."),
@@ -115,6 +125,8 @@ MUTANTS = [
     ("3c", "no delay", *NO_DELAY,
      "All clients are answered at once, and a child sleeps for each of them."),
     ("3c", "the delay before the answer", *LATE,
+     "All clients are answered at once, and a child sleeps for each of them."),
+    ("3c", "the delay within the answer", *IN_TWO,
      "All clients are answered at once, and a child sleeps for each of them."),
     ("3c", "no HTTP", *NOT_HTTP, "Six clients all end after about one delay."),
     ("3c", "answers before it reads", *EARLY, HOLDS_UP_NOBODY),
@@ -215,6 +227,14 @@ MUTANTS = [
     ("3g", "prints nothing", *SILENT, "The server prints the request."),
     ("3g", "the child keeps the listening socket", *KEEPS,
      "A child closes its copy of the listening socket."),
+    ("3g", "a thread for each client", "            pid = os.fork()\n",
+     "            import threading\n"
+     "            def serve(connection=client_connection):\n"
+     "                handle_request(connection, delay)\n"
+     "                connection.close()\n"
+     "            threading.Thread(target=serve, daemon=True).start()\n"
+     "            continue\n",
+     "A child closes its copy of the listening socket."),
     ("3g", "SIGCHLD is ignored", HANDLER, IGNORED, None),
     ("3g", "a grandchild serves, and init reaps it", "        if pid == 0:  # the child\n",
      "        if pid == 0 and os.fork():\n"
@@ -274,7 +294,7 @@ def matrix(pool):
         script = ROOT / f"webserver{script_stage}.py"
         if script_stage == stage:
             return grade(script, script_stage, stage)[1] == []
-        return grade(script, script_stage, stage, "--patience=5", "-x")[1] == []
+        return grade(script, script_stage, stage, "--patience=10", "-x")[1] == []
 
     cells = {
         (script_stage, stage): pool.submit(cell, script_stage, stage)
@@ -302,7 +322,7 @@ def mutants(pool, folder):
             raise ValueError(f"{old!r} is {text.count(old)} times in webserver{stage}.py")
         script = folder / f"mutant{number}.py"
         script.write_text(text.replace(old, new), encoding="utf-8")
-        return grade(script, stage, stage, "--patience=5")[1]
+        return grade(script, stage, stage, "--patience=10")[1]
 
     graded = [
         pool.submit(claims_broken, number, stage, old, new)

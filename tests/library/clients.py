@@ -94,12 +94,16 @@ class Connection:
 def body_of(answer):
     """The body of an answer of HTTP, as curl would print it (RFC 9112, section 2).
 
-    Raises AssertionError if the answer has no status line or no end of its head.
+    Raises AssertionError if the answer has no status line or no end of its head, or says
+    another length of the body.
     """
-    head, end, body = answer.replace(b"\r\n", b"\n").partition(b"\n\n")
-    assert end and re.match(rb"HTTP/1\.[01] \d{3}[ \n]", head + b"\n"), saw(
+    head, end, body = answer.replace(b"\r\n\r\n", b"\n\n", 1).partition(b"\n\n")
+    assert end and re.match(rb"HTTP/1\.[01] \d{3}[ \r\n]", head + b"\n"), saw(
         f"the answer is {answer!r}", "HTTP/1.1, a status, and an empty line before the body"
     )
+    said = re.search(rb"\ncontent-length: *(\d+)", head.lower())
+    length = f"Content-Length: {len(body)}, or none"
+    assert not said or int(said[1]) == len(body), saw(f"the answer is {answer!r}", length)
     return body
 
 

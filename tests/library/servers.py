@@ -277,8 +277,8 @@ class Server(Program):
     def stop_and_go(self, count):
         """As stop_while_children_end(), and let it go on.
 
-        Returns how many of them stay zombies. A server that is not in accept, which
-        nothing but a client ends, may look for them from time to time.
+        Returns how many of them stay zombies. A server that a timer wakes may look for them
+        from time to time.
         """
         before = len(self.children())
         self.stop_while_children_end(count)
@@ -286,7 +286,7 @@ class Server(Program):
         self.wait_until_blocked()
         with contextlib.suppress(AssertionError):
             wait_until(
-                lambda: len(self.zombies()) == before or system.in_accept(self.pid),
+                lambda: len(self.zombies()) == before or system.needs_another(self.pid),
                 "the children are reaped",
             )
         self.assert_running()

@@ -18,7 +18,10 @@ LOOPBACK = ("0100007F", "7F000001", "00000000")
 
 
 class Process(NamedTuple):
-    """A process: three process IDs, and its state as one letter of ps(1)."""
+    """A process: three process IDs, and its state as one letter of ps(1).
+
+    On Linux it is running ('R') if any of its threads is.
+    """
 
     pid: int
     parent: int
@@ -36,13 +39,21 @@ def processes():
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
+                fields = stat(name)
+                if int(fields[17]) > 1:
+                    threads = [stat(f"{name}/task/{n}") for n in os.listdir(f"/proc/{name}/task")]
+                    fields = max(threads, key=lambda thread: thread[0] == b"R")
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has ended meanwhile
             state, parent, group = fields[:3]
             found.append(Process(int(name), int(parent), int(group), state.decode()))
     return found
+
+
+def stat(name):
+    """What follows the name of a process or thread in its /proc/PID/stat (proc(5))."""
+    with open(f"/proc/{name}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()
 
 
 def descriptors(pid):
@@ -158,19 +169,12 @@ def accepted(port, client_port):
     return any((row.port, row.client) == (port, client_port) and row.inode for row in tcp())
 
 
-def in_accept(pid):
-    """Whether a process is asleep in accept(2), which no timer ends (proc(5), wchan).
-
-    False where that cannot be seen, as on macOS.
-    """
-    return asleep_in(pid) == {"inet_csk_accept"}
-
-
 def needs_another(pid):
     """Whether a process has ended or can only be woken by another process.
 
     It sleeps in accept(2), recv(2) or wait(2), and has no handler for the signal of
     alarm(2) (proc(5), SigCgt). A time-out of its sockets (SO_RCVTIMEO) is not seen.
+    False where nothing of that can be seen, as on macOS.
     """
     calls = {"inet_csk_accept", "wait_woken", "do_wait"}
     try:
