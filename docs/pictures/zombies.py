@@ -143,13 +143,14 @@ def svg(recording):
     still = recording.frames[recording.still][0]
     top = 62  # of the first terminal, below the caption
     frames, ys = [], [24]
-    for number, rows in enumerate(TERMINALS.values(), start=1):
+    for number, (name, rows) in enumerate(TERMINALS.items(), start=1):
         height = rows * ROW + 16
+        label = f"Terminal {number}" + (": watch3.py" if name == "watch" else "")
         frames.append(
             f'<rect x="1" y="{top}" width="{COLUMNS * CELL + 2 * MARGIN:.0f}" height="{height}"'
             f' rx="6" fill="{THEME.background_color.hex}" stroke="#57606a"/>'
         )
-        frames.append(f'<text class="name" x="{MARGIN}" y="{top - 8}">Terminal {number}</text>')
+        frames.append(f'<text class="name" x="{MARGIN}" y="{top - 8}">{label}</text>')
         ys += [top + 8 + ROW * (n + 0.75) for n in range(rows)]
         top += height + GAP
     shown, styles = [], []
