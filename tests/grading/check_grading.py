@@ -16,7 +16,7 @@ import textwrap
 from xml.etree import ElementTree
 
 import pytest
-from library.programs import Program
+from library.programs import Program, wait_until
 from library.servers import LINUX_ONLY, ROOT, free_port
 
 # A server as rough as there are: for all addresses, a head that ends its lines with LF
@@ -271,3 +271,15 @@ def test_class_is_graded_in_one_table(start, tmp_path):
     reports = sorted(tmp_path.glob("grades/*.xml"))
     failures = [ElementTree.parse(each).find("testsuite").get("failures") for each in reports]
     assert failures == ["0", "1", "2"]
+
+
+def test_ctrl_c_ends_the_grading_of_a_class(start, tmp_path):
+    for name in ("one", "another"):
+        (tmp_path / "class" / name).mkdir(parents=True)
+    command = [sys.executable, ROOT / "tests/grading/grade.py", f"{tmp_path}/class/*"]
+    command += ["--command", "sleep {port}", "--out", tmp_path / "grades", "--jobs", "1"]
+    graded = start(Program, command)
+    wait_until(lambda: len(graded.processes()) > 1, "a grader runs")
+    graded.press_ctrl_c()
+    assert graded.wait() == 130
+    assert graded.processes() == []

@@ -56,7 +56,7 @@ def grade(folder, stage, options):
         command.append(f"--junitxml={options.out.resolve() / f'{name}-{stage}.xml'}")
     graded = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        encoding="utf-8", errors="backslashreplace", start_new_session=True,
+        encoding="utf-8", errors="backslashreplace",
     )  # fmt: skip
     try:
         said, _ = graded.communicate(timeout=options.time_limit)
@@ -172,8 +172,9 @@ def parse_options():
         "--command", required=True, help="starts a server; {folder} {stage} {port} {delay}"
     )
     parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count(), help="at a time (default: %(default)s)"
-    )
+        "--jobs", type=int, default=2 * os.cpu_count(),  # a grader mostly waits
+        help="at a time (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--time-limit", type=float, default=600, metavar="SECONDS",
         help="for a stage of a submission (default: %(default)s)",
@@ -198,10 +199,14 @@ def main():
             for folder in options.folders
             for stage in options.stages
         }
-        for done, job in enumerate(concurrent.futures.as_completed(jobs), start=1):
-            folder, stage = jobs[job]
-            result = word(job.result())
-            print(f"{done} of {len(jobs)}: {folder} as {stage}: {result}", file=sys.stderr)
+        try:
+            for done, job in enumerate(concurrent.futures.as_completed(jobs), start=1):
+                folder, stage = jobs[job]
+                result = word(job.result())
+                print(f"{done} of {len(jobs)}: {folder} as {stage}: {result}", file=sys.stderr)
+        except KeyboardInterrupt:  # it has reached the graders, too
+            pool.shutdown(cancel_futures=True)
+            sys.exit(130)
     found = {place: job.result() for job, place in jobs.items()}
     results = [
         (folder, {stage: found[folder, stage] for stage in options.stages})
