@@ -30,15 +30,17 @@ import sys
 import time
 import traceback
 import urllib.parse
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 from wsgiref.util import is_hop_by_hop
 
 REQUEST_QUEUE_SIZE = 1024
 BLOCK = 64 * 1024  # bytes: at once, and at most for a head
-PACE = 500 * 1000  # bytes that a client has to read in --timeout seconds
 HEAD_TIME = 10  # seconds, at most, for a head
+PACE = 500 * 1000  # bytes of a body that a client has to send or read in --timeout
 LINGER = 5  # seconds, at most, for what a client sends when it has its answer
 SMALL = 8 * 1024  # bytes of an answer that are on their way at once (RFC 6928)
+RESET = struct.pack("ii", 1, 0)  # for SO_LINGER: what close does (socket(7))
+NO_RESET = struct.pack("ii", 0, 0)
 
 
 def hello_world(environ, start_response):
@@ -49,24 +51,25 @@ def hello_world(environ, start_response):
 
 def handle_request(client_connection, client_address, application, options):
     began = time.monotonic()
-    deadline = began + min(HEAD_TIME, options.timeout)
     connection = Connection(client_connection, options.timeout)
     answer = Answer(connection)
-    trouble = ""
+    body, trouble = None, ""
     try:
-        if not read_request_line(connection, deadline):
-            return  # who sends nothing gets nothing
-        head = read_head(connection, deadline)
-        body = Body(connection, head)
+        connection.receive()
+    except (RequestError, ClientGone):
+        return connection.end(True)  # who sends nothing gets nothing
+    try:
+        head = read_head(connection)
+        body = Body(connection, head, answer)
         environ = make_environ(head, body, client_connection, client_address)
         answer.run(application, environ)
-    except RequestError as error:
-        answer.fail(error)
     except ClientGone:
         pass
-    except BaseException:  # whatever the application does
-        answer.fail(RequestError("it failed", "500 Internal Server Error"))
+    except RequestError as error:
+        answer.fail(error)
+    except BaseException as error:  # whatever the application does
         trouble = traceback.format_exc()
+        answer.fail(error)
     milliseconds = round(1000 * (time.monotonic() - began))
     connection.end(answer.complete)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -74,10 +77,11 @@ def handle_request(client_connection, client_address, application, options):
     if trouble:
         show(trouble.rstrip(), 2)
     show(
-        f"{client_address[0]}:{client_address[1]} {connection.line[:1000]!a}"
+        f"{client_address[0]}:{client_address[1]} {connection.request_line!a}"
         f" {answer.status[:3] or '-'} {answer.sent} bytes {milliseconds} ms"
     )
-    connection.drain(connection.sending or connection.received or answer.sent > SMALL)
+    quiet = body and body.ended and not connection.received and answer.sent <= SMALL
+    connection.drain(0.001 if quiet else LINGER)
     for file in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             file.flush()  # os._exit does not
@@ -92,75 +96,82 @@ def show(text, descriptor=1):
         return 0
 
 
+BAD_REQUEST = "400 Bad Request"
+
+
 class RequestError(Exception):
     """A request that cannot be served: the reason, and the status of the answer."""
-
-    def __init__(self, reason, status="400 Bad Request"):
-        super().__init__(reason)
-        self.status = status
 
 
 class ClientGone(Exception):
     """The client has closed the connection, or does not read any more."""
 
 
-def require(condition, reason, *status):
+def require(condition, reason, status=BAD_REQUEST):
     if not condition:
-        raise RequestError(reason, *status)
+        raise RequestError(reason, status)
 
 
 class Connection:
     """A client's connection: receive, read a line, send, end."""
 
-    line = ""  # the request line, or what has come of it
-    error = None  # why what the client sends is of no use
-    sending = True  # whether the client has to send some of its request still
-    answering = False  # whether some of the answer may have been sent
-
     def __init__(self, client_connection, timeout):
         self.socket = client_connection
         self.timeout = timeout
+        self.patience = min(HEAD_TIME, timeout)  # seconds left to wait for what it sends
         self.received = bytearray()  # and not used yet
-        self.searched = 0  # how many bytes of that have no line end in them
+        self.beginning = b""  # of all that was received
         self.read_by = 0  # when the client has read all, if it is as slow as it may be
+        # If this process dies before the end, the client sees that.
+        client_connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
-    def receive(self, deadline):
-        seconds = deadline - time.monotonic()
+    def receive(self):
+        """Receive what comes next. Waiting for it uses up the patience."""
+        began = time.monotonic()
         try:
-            self.socket.settimeout(max(seconds, 0.001))
-            data = self.socket.recv(BLOCK) if seconds > 0 else None
+            self.socket.settimeout(self.patience)
+            data = self.socket.recv(BLOCK)
         except socket.timeout:
-            data = None
+            data, self.patience = b"", 0
         except OSError:
             raise ClientGone
-        require(data is not None, "it did not come in time", "408 Request Timeout")
+        self.patience -= time.monotonic() - began
+        require(self.patience > 0, "it did not come in time", "408 Request Timeout")
         require(data, "it ends early")
         self.received += data
+        self.beginning += data[: 1000 - len(self.beginning)]
+
+    def allow(self, seconds):
+        """Be patient for so much longer, but never for more than --timeout."""
+        self.patience = min(self.patience + seconds, self.timeout)
 
     def take(self, size):
         data = bytes(self.received[:size])
         del self.received[:size]
-        self.searched = 0
         return data
 
-    def read_line(self, deadline, room=BLOCK, *status):
+    def read_line(self, room=BLOCK, too_long=BAD_REQUEST):
         """Receive a line of at most room bytes. Returns it without its CR LF."""
-        while True:
-            size = self.received.find(b"\n", self.searched) + 1
-            least = size or len(self.received) + 1  # its last byte has not come
-            require(least <= room, "it is too long", *status)
-            if size:
-                break
-            self.searched = len(self.received)
-            self.receive(deadline)
-        ended = self.received[:size].endswith(b"\r\n")
-        require(ended, "a line has to end with CR LF")
-        return self.take(size)[:-2].decode("latin-1")
+        searched = 0
+        while (end := self.received.find(b"\n", searched, room)) < 0:
+            searched = len(self.received)
+            require(searched < room, "it is too long", too_long)
+            self.receive()
+        line = self.take(end + 1)
+        require(line.endswith(b"\r\n"), "a line has to end with CR LF")
+        return line[:-2].decode("latin-1")
+
+    @property
+    def request_line(self):
+        """The request line, or as much of it as has come."""
+        line, _, _ = self.beginning.lstrip(b"\r\n").partition(b"\n")
+        return line.rstrip(b"\r").decode("latin-1")
 
     def send(self, data):
         """Send all of data. The client gets --timeout seconds to take some of it; and as
         long again for each PACE bytes that it may not have read yet, as the kernels keep
         them for it: it may be reading all the time, though nothing more can be sent."""
+        data = memoryview(data)
         try:
             while data:
                 now = time.monotonic()
@@ -172,29 +183,23 @@ class Connection:
         except OSError:
             raise ClientGone
 
-    def reset_when_closed(self, yes):
-        """Whether the client gets a reset if the connection is closed (socket(7))."""
-        linger = struct.pack("ii", yes, 0)
-        with contextlib.suppress(OSError):  # it has been reset
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-
     def end(self, complete):
         """End the answer, or if it is not complete the connection, with a reset."""
         if not complete:
             self.socket.close()
             return
-        self.reset_when_closed(False)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it has been reset
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_RESET)
             self.socket.shutdown(socket.SHUT_WR)
 
-    def drain(self, wait):
+    def drain(self, seconds):
         """Receive what still comes. After close it would be answered by a reset, which
         destroys what the client has not got yet of the answer (RFC 9112, 9.6)."""
-        deadline = time.monotonic() + (LINGER if wait else 0.001)
+        self.patience = seconds
         with contextlib.suppress(RequestError, ClientGone):
             while True:
                 self.received.clear()
-                self.receive(deadline)
+                self.receive()
 
 
 # A request is refused if it is not well-formed (RFC 9110, RFC 9112). Where two programs
@@ -203,24 +208,6 @@ class Connection:
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 TEXT = r"[\t -~\x80-\xff]*"  # bytes decoded from Latin-1
 HEAD_TOO_LARGE = "431 Request Header Fields Too Large"
-EMPTY_LINES = 8  # that may come before a request (RFC 9112, 2.2)
-
-
-def read_request_line(connection, deadline):
-    """Receive the request line. Returns whether anything came."""
-    try:
-        connection.receive(deadline)
-    except (RequestError, ClientGone):
-        return False
-    try:
-        for _ in range(EMPTY_LINES + 1):
-            connection.line = connection.read_line(deadline, BLOCK, HEAD_TOO_LARGE)
-            if connection.line:
-                return True
-    finally:
-        came = connection.received.partition(b"\n")[0].decode("latin-1")
-        connection.line = connection.line or came
-    raise RequestError("empty lines")
 
 
 class Head(NamedTuple):
@@ -231,42 +218,41 @@ class Head(NamedTuple):
     query: str
     minor: str  # of the version, HTTP/1.x
     fields: dict  # from names, in small letters, to values
-    length: int  # of the body in bytes, if it is not chunked
-    chunked: bool
-    expects_continue: bool
+    length: Optional[int]  # of the body in bytes; None: it is chunked
 
 
+EMPTY_LINES = 8  # at most, before a request (RFC 9112, 2.2)
 REQUEST_LINE = re.compile(rf"({TOKEN}) ([!\"$-~]+) HTTP/([0-9])\.([0-9])")
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z_.~!$&'()*+,;=%-]*)(:[0-9]*)?")
 
 
-def read_head(connection, deadline):
-    """Take the request line apart, and receive the rest of the head."""
-    found = REQUEST_LINE.fullmatch(connection.line)
+def read_head(connection):
+    for _ in range(EMPTY_LINES + 1):
+        line = connection.read_line(BLOCK, HEAD_TOO_LARGE)
+        if line:
+            break
+    found = REQUEST_LINE.fullmatch(line)
     require(found, "not a request line")
     method, target, major, minor = found.groups()
     require(major == "1", "this is HTTP/1.1", "505 HTTP Version Not Supported")
-    fields = read_fields(connection, deadline, BLOCK - len(connection.line) - 2)
+    fields = read_fields(connection, BLOCK - len(line) - 2)
     require("host" in fields or minor == "0", "no Host")
     require(HOST.fullmatch(fields.get("host", "")), "not a host")
     authority, path, query = split_target(method, target)
     if authority:  # goes before the field (RFC 9112, 3.2.2)
         fields["host"] = authority
-    length, chunked = length_of_body(fields, minor)
-    expects_continue = fields.get("expect", "").lower() == "100-continue"
-    expects_continue = expects_continue and minor != "0" and (chunked or length > 0)
-    return Head(method, path, query, minor, fields, length, chunked, expects_continue)
+    return Head(method, path, query, minor, fields, length_of_body(fields, minor))
 
 
 FIELD = re.compile(rf"({TOKEN}):({TEXT})")
 ONLY_ONCE = ("content-length", "content-type", "host")
 
 
-def read_fields(connection, deadline, room=BLOCK):
+def read_fields(connection, room=BLOCK):
     """Receive header fields, or those of a trailer, up to the empty line."""
     fields = {}
     while True:
-        line = connection.read_line(deadline, room, HEAD_TOO_LARGE)
+        line = connection.read_line(room, HEAD_TOO_LARGE)
         room -= len(line) + 2
         if not line:
             return fields
@@ -301,18 +287,18 @@ LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 def length_of_body(fields, minor):
-    """The length of the body, and whether it is chunked instead (RFC 9112, 6)."""
+    """The length of the body, None if it is chunked (RFC 9112, 6)."""
     length = fields.get("content-length", "0")
     require(LENGTH.fullmatch(length), "not a length")
     if "transfer-encoding" not in fields:
-        return int(length), False
+        return int(length)
     require("content-length" not in fields, "a length and a transfer coding")
     require(minor != "0", "a transfer coding in HTTP/1.0")
     coding = fields["transfer-encoding"].lower()
     known = {word.strip() for word in coding.split(",")} <= {"chunked", ""}
     require(known, "unknown transfer coding", "501 Not Implemented")
     require(coding == "chunked", "not chunked once")
-    return 0, True
+    return None
 
 
 CHUNK_SIZE = re.compile(rf"([0-9A-Fa-f]{{1,15}})([ \t]*;{TEXT})?")
@@ -321,49 +307,51 @@ CHUNK_SIZE = re.compile(rf"([0-9A-Fa-f]{{1,15}})([ \t]*;{TEXT})?")
 class Body(io.RawIOBase):
     """The body of a request as a file: it is received when it is read."""
 
-    def __init__(self, connection, head):
+    def __init__(self, connection, head, answer):
         self.connection = connection
-        self.left = head.length  # bytes of the body, or of the chunk
-        self.chunked = head.chunked
-        self.expects_continue = head.expects_continue
-        connection.sending = self.chunked or self.left > 0
+        self.answer = answer
+        self.chunked = head.length is None
+        self.left = head.length or 0  # bytes of the body, or of the chunk
+        expects = head.fields.get("expect", "").lower()
+        self.expects_continue = expects == "100-continue" and head.minor != "0"
+        connection.allow(connection.timeout)
+
+    @property
+    def ended(self):
+        return not self.left and not self.chunked
 
     def readable(self):
         return True
 
     def readinto(self, target):
         """Receive some of the body. Returns the number of bytes, 0 at its end."""
-        if self.connection.error:
-            raise self.connection.error
-        try:
+        with self.answer.sticky_errors():
             data = self.read_some(len(target))
-        except RequestError as error:  # the application may catch it, but cannot answer
-            self.connection.error = error
-            raise
         target[: len(data)] = data
         return len(data)
 
     def read_some(self, size):
         connection = self.connection
-        deadline = time.monotonic() + connection.timeout
-        if self.expects_continue and not connection.received:
-            if not connection.answering:  # else it is too late for that
-                connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self.ended:
+            return b""
+        if self.expects_continue and not connection.received and not self.answer.begun:
+            connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.expects_continue = False
-        if self.chunked and not self.left:
-            found = CHUNK_SIZE.fullmatch(connection.read_line(deadline))
+        if not self.left:
+            found = CHUNK_SIZE.fullmatch(connection.read_line())
             require(found, "not the size of a chunk")
             self.left = int(found[1], 16)
             if not self.left:  # the last chunk, and then a trailer
                 self.chunked = False
-                read_fields(connection, deadline)
-        if self.left and not connection.received:
-            connection.receive(deadline)
+                read_fields(connection)
+                return b""
+        if not connection.received:
+            connection.receive()
         data = connection.take(min(size, self.left))
         self.left -= len(data)
+        connection.allow(len(data) / PACE * connection.timeout)
         if self.chunked and not self.left:
-            require(not connection.read_line(deadline, room=2), "not a chunk's end")
-        connection.sending = self.chunked or self.left > 0
+            require(not connection.read_line(room=2), "not a chunk's end")
         return data
 
 
@@ -403,9 +391,11 @@ class Answer:
     """An answer: what the application says of it, and what was sent of it."""
 
     status = ""
+    length = None  # of the whole body, if it is known
     left = None  # how many bytes of the body may be sent; None: any number
     sent = 0  # bytes of the body
-    cut = complete = False
+    begun = complete = False  # whether some of it may have been sent, and all
+    error = None  # of reading or writing, even if the application has caught it
 
     def __init__(self, connection):
         self.connection = connection
@@ -413,28 +403,41 @@ class Answer:
     def run(self, application, environ):
         body = application(environ, self.start_response)
         try:
+            one_piece = hasattr(body, "__len__") and len(body) == 1
             for data in body:
-                whole = hasattr(body, "__len__") and len(body) == 1
-                self.write(data, len(data) if whole else None)
-                if self.left == 0:
+                if one_piece:
+                    self.length = len(data)
+                self.write(data)
+                if data and self.left == 0:
                     break
-            if not self.connection.answering:
-                self.write(b"", 0)
+            if not self.begun:
+                self.length = 0
+                self.write(b"")
+            if self.error:
+                raise self.error
             if self.left:
                 raise RuntimeError("the body is shorter than its Content-Length")
-            self.complete = not self.cut
+            self.complete = True
         finally:
             if hasattr(body, "close"):
                 body.close()
 
+    @contextlib.contextmanager
+    def sticky_errors(self):
+        """Raise an error in this block again in the next: the application may catch it, but
+        it cannot go on as if nothing had happened."""
+        if self.error:
+            raise self.error
+        try:
+            yield
+        except BaseException as error:
+            self.error = error
+            raise
+
     def start_response(self, status, headers, exc_info=None):
-        if exc_info:
-            try:
-                if self.connection.answering:
-                    raise exc_info[1].with_traceback(exc_info[2])
-            finally:
-                exc_info = None  # it would refer to itself
-        elif self.status:
+        if exc_info and self.begun:
+            raise exc_info[1].with_traceback(exc_info[2])
+        if self.status and not exc_info:
             raise RuntimeError("start_response was called twice")
         if not STATUS.fullmatch(status):
             raise ValueError(f"not a status: {status!r}")
@@ -447,72 +450,59 @@ class Answer:
         if len(lengths) > 1 or lengths and not LENGTH.fullmatch(lengths[0]):
             raise ValueError(f"not one length: {lengths}")
         self.status, self.headers = status, headers
+        self.head_only = self.connection.request_line.startswith("HEAD ")
+        self.no_body = status[:3] in ("204", "304")
+        self.left = int(lengths[0]) if lengths else None
+        if self.head_only or self.no_body:
+            self.left = 0
         return self.write
 
-    def write(self, data, length=None):
-        """Send some of the body, the head before it. length is that of all the body."""
-        try:
+    def write(self, data):
+        """Send some of the body, and the head before the first byte of it."""
+        with self.sticky_errors():
             if not isinstance(data, bytes):
-                kind = type(data).__name__
-                raise TypeError(f"the body is made of bytes, not of {kind}")
-            if self.connection.error and not self.connection.answering:
-                raise self.connection.error
+                raise TypeError(f"the body is made of bytes, not of {type(data).__name__}")
             if not self.status:
                 raise RuntimeError("start_response was not called")
-            if data or length is not None:
-                self.send(data, length)
-        except BaseException:  # the application may catch it, but a part is missing
-            self.cut = self.connection.answering
-            raise
+            if not data and self.length is None:
+                return  # before the first byte the application may change its mind
+            head = b"" if self.begun else self.make_head()
+            self.begun = True
+            data = data[: self.left]
+            self.connection.send(head + data)
+            self.sent += len(data)
+            if self.left is not None:
+                self.left -= len(data)
 
-    def send(self, data, length):
-        head = b""
-        if not self.connection.answering:
-            self.connection.answering = True
-            self.connection.reset_when_closed(True)  # if this process dies before the end
-            head, self.left = self.make_head(length)
-        data = data[: self.left]
-        for start in range(0, len(data) or 1, BLOCK):
-            block = data[start : start + BLOCK]
-            self.connection.send(head + block)
-            self.sent += len(block)
-            head = b""
-        if self.left is not None:
-            self.left -= len(data)
-
-    def make_head(self, length):
-        """The head, and how many bytes of a body may follow it; None: any number."""
-        head_only = self.connection.line.startswith("HEAD ")
-        no_body = self.status[:3] in ("204", "304")
-        fields = {name.lower(): value for name, value in self.headers}
+    def make_head(self):
+        names = [name.lower() for name, _ in self.headers]
         lines = [f"HTTP/1.1 {self.status}", "Connection: close"]
         for name, value in self.headers:
             no_length = self.status[:3] == "204" and name.lower() == "content-length"
             if not no_length and not is_hop_by_hop(name):
                 lines.append(f"{name}: {value}")
-        if "date" not in fields:
+        if "date" not in names:
             lines.append(f"Date: {email.utils.formatdate(usegmt=True)}")
-        if "server" not in fields:
+        if "server" not in names:
             lines.append("Server: webserver3h")
-        left = None
-        if "content-length" in fields:
-            left = int(fields["content-length"])
-        elif length is not None and not no_body and (length or not head_only):
-            lines.append(f"Content-Length: {length}")
-        if head_only or no_body:
-            left = 0
-        return "\r\n".join([*lines, "", ""]).encode("latin-1"), left
+        known = self.length or self.length == 0 and not self.head_only  # a GET's may differ
+        if known and not self.no_body and "content-length" not in names:
+            lines.append(f"Content-Length: {self.length}")
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def fail(self, error):
         """Answer with an error. Where the head is out, it is too late for that."""
-        if self.connection.answering:
+        if self.begun:
             return
-        error = self.connection.error or error
-        text = f"{error.status}: {error}\n".encode()
-        self.status = error.status
-        self.headers = [("Content-Type", "text/plain; charset=utf-8")]
+        error = self.error or error
+        if not isinstance(error, RequestError):
+            error = RequestError("it failed", "500 Internal Server Error")
+        reason, status = error.args
+        text = f"{status}: {reason}\n".encode()
+        self.status, self.error, self.length = "", None, len(text)  # all of it anew
         with contextlib.suppress(ClientGone):
-            self.send(text, len(text))
+            self.start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+            self.write(text)
             self.complete = True
 
 
@@ -571,8 +561,7 @@ def serve_forever(listen_socket, application, options):
         if pid == 0:  # the child
             try:
                 signal.set_wakeup_fd(-1)  # signals: none of its business
-                for copy in (listen_socket.detach(), signals, signals_write):
-                    os.close(copy)
+                listen_socket.close()  # the child's copy
                 handle_request(client_connection, client_address, application, options)
             finally:
                 os._exit(0)
@@ -602,10 +591,10 @@ def finish(children, signals, timeout):
     """Wait for the children. After timeout seconds, or if told again, end them."""
     deadline = time.monotonic() + timeout
     grim_reaper(children)
-    while children and time.monotonic() < deadline:
+    while children:
         seconds = max(deadline - time.monotonic(), 0)
         ready, _, _ = select.select([signals], [], [], seconds)
-        if ready and told_to_end(signals):
+        if not ready or told_to_end(signals):
             break
         grim_reaper(children)
     for pid in children:
@@ -639,9 +628,7 @@ def parse_options():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "application", metavar="MODULE:CALLABLE", nargs="?", help="what to serve"
-    )
+    parser.add_argument("application", metavar="MODULE:CALLABLE", nargs="?", help="what to serve")
     parser.add_argument(
         "--host", default="127.0.0.1", help="where to listen (default: %(default)s)"
     )
@@ -649,18 +636,12 @@ def parse_options():
         "--port", type=int, default=8888, help="0: any free one (default: %(default)s)"
     )
     parser.add_argument(
-        "--timeout",
-        type=float,
-        default=30,
-        metavar="SECONDS",
-        help="how long to wait for a client (default: %(default)s);"
-        " for the head of its request at most 10",
+        "--timeout", type=float, default=30, metavar="SECONDS",
+        help="how long to wait for a client, and as long again for each 500 kB of a body"
+        " (default: %(default)s); for the head of its request at most 10",
     )
     parser.add_argument(
-        "--max-children",
-        type=int,
-        default=64,
-        metavar="N",
+        "--max-children", type=int, default=64, metavar="N",
         help="how many clients at once (default: %(default)s); an idle one keeps its"
         " place for 10 seconds, so behind 200 of them the next waits for about 30",
     )

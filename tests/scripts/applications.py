@@ -13,11 +13,10 @@ from wsgiref.simple_server import demo_app
 from wsgiref.validate import validator
 
 TEXT = [("Content-Type", "text/plain")]
-not_callable = "something else"
+MIB = 2**20
 
-
-UNRULY = "one_piece text never_start start_twice status header lines own_length own_fields"
-UNRULY = [*UNRULY.split(), "ignore_errors", "wrap_errors", "read_on", "swallow"]
+# What breaks the rules of the validator, and a list whose length the server is to see
+UNRULY = "text never_start start_twice say endless lines catch swallow hello".split()
 
 
 def app(environ, start_response):
@@ -32,8 +31,12 @@ def app(environ, start_response):
     return function(environ, start_response)
 
 
-def body_in_blocks(environ):
-    return iter(lambda: environ["wsgi.input"].read(65536), b"")
+# Answers
+
+
+def do_hello(environ, start_response):
+    start_response("200 OK", TEXT)
+    return [b"Hello, World!"]
 
 
 def do_environ(environ, start_response):
@@ -41,6 +44,65 @@ def do_environ(environ, start_response):
     start_response("200 OK", TEXT)
     shown = {k: v if isinstance(v, (str, bool)) else repr(v) for k, v in environ.items()}
     return [json.dumps(shown).encode()]
+
+
+def do_say(environ, start_response):
+    """What the body of the request says, as JSON: status, header fields, and pieces."""
+    status, headers, pieces = json.load(environ["wsgi.input"])
+    start_response(status, [*TEXT, *map(tuple, headers)])
+    return [piece.encode() for piece in pieces]
+
+
+def do_endless(environ, start_response):
+    """A body without an end, of which five bytes are announced."""
+    start_response("200 OK", [*TEXT, ("Content-Length", "5")])
+    return itertools.repeat(b"ab")
+
+
+def do_nothing(environ, start_response):
+    start_response("200 OK", TEXT)
+    return []
+
+
+def do_large(environ, start_response):
+    """Pieces of so many MiB, as in /large?8x1 for 8 of 1 MiB: no more is in memory."""
+    pieces, size = map(int, environ["QUERY_STRING"].split("x"))
+    start_response("200 OK", TEXT)
+    return [b"x" * (size * MIB)] * pieces
+
+
+def do_write(environ, start_response):
+    write = start_response("200 OK", TEXT)
+    write(b"written, ")
+    return [b"returned"]
+
+
+class Closed:
+    """An iterable that says on standard error when it is closed."""
+
+    def __init__(self, blocks):
+        self.blocks = blocks
+
+    def __iter__(self):
+        for block in self.blocks:
+            if block is None:
+                raise RuntimeError("failed amid the body")
+            yield block
+
+    def close(self):
+        print("close() was called", file=sys.stderr)
+
+
+def do_close(environ, start_response):
+    start_response("200 OK", TEXT)
+    return Closed([b"some", b" pieces"])
+
+
+# Bodies of requests
+
+
+def body_in_blocks(environ):
+    return iter(lambda: environ["wsgi.input"].read(65536), b"")
 
 
 def do_digest(environ, start_response):
@@ -77,47 +139,24 @@ def do_read_first(environ, start_response):
     yield str(sum(map(len, body_in_blocks(environ)))).encode()
 
 
-def do_one_piece(environ, start_response):
+def do_catch(environ, start_response):
+    """Catches the error of reading, and goes on as the query says."""
+    body = b"all is well"
+    try:
+        environ["wsgi.input"].read()
+    except Exception as error:
+        if environ["QUERY_STRING"] == "wrap":
+            raise RuntimeError("not readable") from error
+        if environ["QUERY_STRING"] == "read-on":
+            try:
+                body = environ["wsgi.input"].read()
+            except Exception:
+                body = b"unreadable"
     start_response("200 OK", TEXT)
-    return [b"one piece"]
+    return [body]
 
 
-def do_hello(environ, start_response):
-    start_response("200 OK", TEXT)
-    return [b"Hello, World!"]
-
-
-def do_large(environ, start_response):
-    """As many MiB as the query says, of which no more than one is in memory."""
-    start_response("200 OK", TEXT)
-    return (b"x" * 2**20 for _ in range(int(environ["QUERY_STRING"])))
-
-
-def do_one_large(environ, start_response):
-    """As many MiB as the query says, at once."""
-    start_response("200 OK", TEXT)
-    return [b"x" * (int(environ["QUERY_STRING"]) * 2**20)]
-
-
-class Closed:
-    """An iterable that says on standard error when it is closed."""
-
-    def __init__(self, blocks):
-        self.blocks = blocks
-
-    def __iter__(self):
-        for block in self.blocks:
-            if block is None:
-                raise RuntimeError("failed amid the body")
-            yield block
-
-    def close(self):
-        print("close() was called", file=sys.stderr)
-
-
-def do_close(environ, start_response):
-    start_response("200 OK", TEXT)
-    return Closed([b"some", b" pieces"])
+# Failures
 
 
 def do_fail(environ, start_response):
@@ -134,20 +173,12 @@ def do_exit(environ, start_response):
 
 
 def do_start_again(environ, start_response):
-    """An error page in place of an answer that was not begun."""
-    start_response("200 OK", [*TEXT, ("X-First", "yes")])
+    """An error page in place of an answer, which with ?late has begun already."""
+    write = start_response("200 OK", [*TEXT, ("X-First", "yes")])
+    if environ["QUERY_STRING"] == "late":
+        write(b"some")
     try:
         raise RuntimeError("changed its mind")
-    except RuntimeError:
-        start_response("503 Service Unavailable", TEXT, sys.exc_info())
-    return [b"an error page"]
-
-
-def do_start_again_late(environ, start_response):
-    write = start_response("200 OK", TEXT)
-    write(b"some")
-    try:
-        raise RuntimeError("changed its mind late")
     except RuntimeError:
         start_response("503 Service Unavailable", TEXT, sys.exc_info())
     return [b"an error page"]
@@ -163,46 +194,23 @@ def do_never_start(environ, start_response):
     return [b"without a head"]
 
 
-def do_write(environ, start_response):
-    write = start_response("200 OK", TEXT)
-    write(b"written, ")
-    return [b"returned"]
-
-
 def do_text(environ, start_response):
     start_response("200 OK", TEXT)
     return ["no bytes"]
 
 
-def do_nothing(environ, start_response):
-    start_response("200 OK", TEXT)
+def do_swallow(environ, start_response):
+    """Half a body, and never mind if the rest cannot be sent: text, or as many MiB as said."""
+    write = start_response("200 OK", TEXT)
+    write(b"half")
+    try:
+        write(b"x" * int(environ["QUERY_STRING"]) * MIB if environ["QUERY_STRING"] else "text")
+    except Exception:
+        pass
     return []
 
 
-def do_status(environ, start_response):
-    """The status that the body says, with a body and a length, allowed or not."""
-    status = environ["wsgi.input"].read().decode("latin-1")
-    start_response(status, [*TEXT, ("Content-Length", "6")])
-    return [b"a body"]
-
-
-def do_header(environ, start_response):
-    """A header field that the body has, as Latin-1: name, |, value."""
-    name, value = environ["wsgi.input"].read().decode("latin-1").split("|")
-    start_response("200 OK", [*TEXT, (name, value)])
-    return [b"pieces", b" of a body"]
-
-
-def do_own_length(environ, start_response):
-    """A body without an end, of a length that the body of the request says."""
-    length = environ["wsgi.input"].read().decode()
-    start_response("200 OK", [*TEXT, ("content-LENGTH", length)])
-    return itertools.chain([b"ab"], itertools.repeat(b"cd", 3))
-
-
-def do_own_fields(environ, start_response):
-    start_response("200 OK", [*TEXT, ("date", "today"), ("SERVER", "mine")])
-    return [b"a", b"b"]
+# Processes
 
 
 def do_prints(environ, start_response):
@@ -220,59 +228,13 @@ def do_pause(environ, start_response):
         signal.pause()
 
 
-def do_wrap_errors(environ, start_response):
-    try:
-        environ["wsgi.input"].read()
-    except Exception as error:
-        raise RuntimeError("not readable") from error
-
-
-def do_ignore_errors(environ, start_response):
-    """An application that answers although its body could not be read."""
-    try:
-        environ["wsgi.input"].read()
-    except Exception:
-        pass
-    start_response("200 OK", TEXT)
-    return [b"all is well"]
-
-
-def do_read_on(environ, start_response):
-    """An application that reads on where its body has failed, and answers with that."""
-    for _ in range(2):
-        try:
-            body = environ["wsgi.input"].read()
-        except Exception:
-            body = b"unreadable"
-    start_response("200 OK", TEXT)
-    return [body]
-
-
-def do_swallow(environ, start_response):
-    """An application to which it does not matter that a part of its body is missing."""
-    write = start_response("200 OK", TEXT)
-    write(b"half")
-    try:
-        write("the other half, which is no bytes")
-    except TypeError:
-        pass
-    return []
-
-
-def do_swallow_large(environ, start_response):
-    """As many MiB as the query says, and never mind if not all are sent."""
-    write = start_response("200 OK", TEXT)
-    try:
-        write(b"x" * (int(environ["QUERY_STRING"]) * 2**20))
-    except Exception:
-        pass
-    return []
-
-
 def do_run(environ, start_response):
     """The status of a program that the application runs."""
     start_response("200 OK", TEXT)
     return [str(subprocess.run([sys.executable, "-c", "exit(7)"]).returncode).encode()]
+
+
+do_demo = demo_app
 
 
 def exercise(environ, start_response):
@@ -288,6 +250,3 @@ def exercise(environ, start_response):
             time.sleep(0.003)
     start_response("200 OK", [("Content-Type", "text/plain"), ("X-Exercise", "yes")])
     return [b"You asked for ", environ["PATH_INFO"].encode("latin-1"), b"\n"]
-
-
-demo = validator(demo_app)

@@ -3,10 +3,13 @@
 Run by .ci/run: .venv/bin/pytest tests/scripts/check_webserver3h.py
 """
 
+import json
+import socket
+
 from library import system
 from library.programs import saw, wait_until
 from library.servers import LINUX_ONLY
-from scripts.test_webserver3h import GET, MIB, ApplicationServer, taken_apart
+from scripts.test_webserver3h import CHUNKED, MIB, POST, ApplicationServer, whole_answer
 
 GIB = 1024 * MIB
 MOST = 30 * 1024  # KiB of resident memory, of a child
@@ -14,13 +17,12 @@ MOST = 30 * 1024  # KiB of resident memory, of a child
 
 @LINUX_ONLY
 def test_1_gib_up_chunked_and_down_takes_less_than_30_mib(start):
-    server = start(ApplicationServer, "applications:app")
+    server = start(ApplicationServer)
     block = bytes(MIB)
-    length = f"POST /digest HTTP/1.1\r\nHost: here\r\nContent-Length: {GIB}\r\n\r\n"
-    chunked = "POST /digest HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
-    for head, chunk, last in (
-        (length, block, b""),
-        (chunked, b"%x\r\n%s\r\n" % (MIB, block), b"0\r\n\r\n"),
+    one_more = POST.format("/digest", GIB + 1)  # with it the child is still there
+    for head, chunk, last, size in (
+        (one_more, block, b"x", GIB + 1),
+        (CHUNKED.format("/digest"), b"%x\r\n%s\r\n" % (MIB, block), b"0\r\n\r\n", GIB),
     ):
         client = server.connect()
         client.send(head.encode())
@@ -29,11 +31,11 @@ def test_1_gib_up_chunked_and_down_takes_less_than_30_mib(start):
         child, = server.wait_until_children(1)
         assert peak(child.pid) < MOST
         client.send(last)
-        assert taken_apart(client.wait_for_end())[2].startswith(b"%d " % GIB)
+        assert whole_answer(client)[2].startswith(b"%d " % size)
         client.close()
         server.wait_until_children(0)
     client = server.connect()
-    client.send(GET.format("/large?1024").encode())
+    client.ask("/large?1024x1")
     size, most = 0, 0
     while size < GIB:
         size += len(client.socket.recv(MIB))
@@ -51,15 +53,26 @@ def peak(pid):
 
 def test_200_idle_clients_hold_up_a_newcomer_for_less_than_a_minute(start):
     """With 64 children for 10 seconds each, it is the turn of the 201st after 30."""
-    server = start(ApplicationServer, "applications:app")
+    server = start(ApplicationServer)
     for _ in range(200):
         server.connect()
     newcomer = server.ask("/digest")
     wait_until(lambda: newcomer.answered, "the newcomer is answered", allow=30)
 
 
+def test_client_that_reads_when_the_child_has_left_gets_all(start):
+    """The kernel keeps for it what it cannot have sent yet."""
+    server = start(ApplicationServer)
+    request = json.dumps(["200 OK", [], ["x" * 150_000]])
+    client = server.connect()
+    client.send((POST.format("/say", len(request)) + request).encode())
+    wait_until(lambda: client.socket.recv(1, socket.MSG_PEEK), "the answer begins")
+    server.wait_until_children(0)
+    assert len(whole_answer(client)[2]) == 150_000
+
+
 def test_20_000_requests_leave_no_process_no_descriptor_and_no_memory(start):
-    server = start(ApplicationServer, "applications:app")
+    server = start(ApplicationServer)
 
     def load(rounds):
         for _ in range(rounds):
