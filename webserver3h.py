@@ -583,7 +583,7 @@ def grim_reaper(children):
         except ChildProcessError:
             return  # no child is left
         if pid == 0:
-            return  # those that are left have not ended
+            return  # the others have not ended yet
         children.discard(pid)
 
 
