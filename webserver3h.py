@@ -3,11 +3,12 @@
 Shows   what lies between 3g and a server for real use: HTTP, read with care,
         and WSGI (PEP 3333), the interface to an application.
 Type    python3 webserver3h.py                  in one terminal,
-        curl localhost:8888/hello               in another. To serve `app` in
-        python3 webserver3h.py flaskapp:app     flaskapp.py, in this folder.
+        curl localhost:8888/hello               in another.
+        python3 webserver3h.py flaskapp:app     serves app of flaskapp.py.
 Expect  The application's answer. The server prints a line for each request:
         client, request line, status, bytes of the body, milliseconds.
-Try     curl -v -T a-large-file localhost:8888  It waits for "100 Continue".
+Try     curl -v -T a-large-file localhost:8888  It asks with "Expect" whether
+        to send the file. This application answers and reads nothing of it.
         Ctrl-C while a request is served: it is finished first.
         Ctrl-C once more: the server ends at once.
 Next    docs/3h.md says what it is not, and how the same application goes on
