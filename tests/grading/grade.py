@@ -11,7 +11,8 @@ Note    It runs strangers' code. Started by root, the servers run as users whom
         nobody else is. They cannot change other people's files, nor read what
         is not for everybody. But if only root can read what the command names
         (such as Python, or a submission), they can read all files. They can use
-        the network. Where that matters, grade in a virtual machine.
+        the network, and see the environment variables of this command. Where
+        that matters, grade in a virtual machine.
 """
 
 import argparse
