@@ -175,13 +175,7 @@ class Program:
 
         On Linux also what has left its process group, as a daemon does (setsid(2)).
         """
-        marked = system.marked(self._mark)
-        return [
-            process
-            for process in system.processes()
-            if process.state != system.ZOMBIE
-            and (process.group == self.group or process.pid in marked)
-        ]
+        return living([self.group], self._mark)
 
     def send_signal(self, number):
         """Send a signal to the program alone, not to its children (kill(2))."""
@@ -201,9 +195,9 @@ class Program:
 
     def kill(self):
         """End it and all that it started, and wait until that is gone."""
-        kill_all([self.group], self._mark)
+        self.popen.kill()
         self.popen.wait()
-        wait_until(lambda: not self.processes(), "all that the program started ends")
+        kill_all([self.group], self._mark)
         _programs.discard(self)
         if self._terminal:
             os.close(self._terminal)
@@ -212,19 +206,26 @@ class Program:
         tell_guard(f"gone {self.group}")
 
 
+def living(groups, mark):
+    """The processes of process groups, and on Linux all with a mark, but no zombies."""
+    return [
+        process
+        for process in system.processes()
+        if process.state != system.ZOMBIE
+        and (process.group in groups or system.marked(process, mark))
+    ]
+
+
 def kill_all(groups, mark):
-    """SIGKILL to process groups (kill(2)), and to all with a mark until none has it (Linux)."""
+    """SIGKILL to process groups (kill(2)), and on Linux to all with a mark, until none lives."""
     for group in groups:
         # On macOS it is not permitted where nothing but zombies is left.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
-    while True:
-        pids = system.marked(mark)
-        if not pids:
-            return
-        for pid in pids:
+    while left := living(groups, mark):
+        for process in left:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(process.pid, signal.SIGKILL)
         time.sleep(0.003)
 
 

@@ -52,8 +52,8 @@ def processes():
 
 def stat(name):
     """What follows the name of a process or thread in its /proc/PID/stat (proc(5))."""
-    with open(f"/proc/{name}/stat", "rb") as file:
-        return file.read().rpartition(b")")[2].split()
+    with open(f"/proc/{name}/stat", "rb", buffering=0) as file:
+        return file.readall().rpartition(b")")[2].split()
 
 
 def descriptors(pid):
@@ -109,19 +109,20 @@ class Socket(NamedTuple):
     inode: int
 
 
-def tcp():
-    """The TCP sockets of both families (Linux)."""
+def tcp(port):
+    """The TCP sockets of both families with a port at either end (Linux)."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         if not os.path.exists(table):
             continue  # a system without IPv6
         with open(table, encoding="ascii") as file:
-            next(file)
             for row in file:
+                if f":{port:04X} " not in row:
+                    continue
                 _, own, other, state, queues, _, _, _, _, inode, *_ = row.split()
-                port, client = (int(end.rpartition(":")[2], 16) for end in (own, other))
+                ports = [int(end.rpartition(":")[2], 16) for end in (own, other)]
                 local = own.partition(":")[0].endswith(LOOPBACK)
                 queued = int(queues.partition(":")[2], 16)
-                yield Socket(local, port, client, state, queued, int(inode))
+                yield Socket(local, *ports, state, queued, int(inode))
 
 
 def listening(port):
@@ -137,7 +138,7 @@ def listening(port):
             if fields and fields[-1].endswith(f".{port}"):
                 return "", int(fields[1].split("/")[0])
         return None
-    for row in tcp():
+    for row in tcp(port):
         if row.state == LISTENING and row.port == port:
             return f"socket:[{row.inode}]", row.queued
     return None
@@ -154,7 +155,7 @@ def reachable(port):
 
     True where that cannot be seen, as on macOS.
     """
-    found = [row for row in tcp() if (row.state, row.port) == (LISTENING, port)] if LINUX else []
+    found = [row for row in tcp(port) if (row.state, row.port) == (LISTENING, port)] if LINUX else []
     return not found or any(row.local for row in found)
 
 
@@ -166,7 +167,7 @@ def accepted(port, client_port):
     """
     if not LINUX:
         return f":{port}->127.0.0.1:{client_port} " in run("lsof", "-nP", f"-iTCP:{port}")
-    return any((row.port, row.client) == (port, client_port) and row.inode for row in tcp())
+    return any((row.port, row.client) == (port, client_port) and row.inode for row in tcp(port))
 
 
 def needs_another(pid):
@@ -203,17 +204,13 @@ def status(pid, name):
         return next(line for line in file if line.startswith(name)).split()[1]
 
 
-def marked(mark):
-    """The PIDs of all processes with a text in their environment (Linux; else none)."""
-    found = []
-    for process in processes() if LINUX else []:
-        try:
-            with open(f"/proc/{process.pid}/environ", "rb") as file:
-                if process.state != ZOMBIE and mark.encode() in file.read():
-                    found.append(process.pid)
-        except OSError:
-            pass  # it has ended meanwhile, or is nobody's business
-    return found
+def marked(process, mark):
+    """Whether a process has a text in its environment. Always False but on Linux."""
+    try:
+        with open(f"/proc/{process.pid}/environ", "rb", buffering=0) as file:
+            return mark.encode() in file.readall()
+    except OSError:
+        return False  # it has ended meanwhile, or is nobody's business
 
 
 def tasks_of_user(uid):

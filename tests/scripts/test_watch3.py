@@ -10,6 +10,7 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
+from library import system
 from library.programs import Program, wait_until
 from library.servers import (
     LINUX_ONLY,
@@ -111,7 +112,8 @@ def test_3bs_queue_grows_to_6_and_keeps_the_next_client_out(serve, once):
     assert "waits in sleep" in picture
     for _ in range(5):
         server.connect()
-    server.try_to_connect().wait_until_kept_waiting()
+    wait_until(lambda: system.queued(server.port) == 6, "the queue is full")
+    server.try_to_connect()
     assert "██████ 6 of 6, 1 kept out" in once(server.port)
 
 
