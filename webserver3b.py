@@ -57,7 +57,8 @@ def handle_request(client_connection, delay):
         if request:
             client_connection.sendall(RESPONSE)
             show(repr(request))
-            time.sleep(delay)
+            if delay:
+                time.sleep(delay)
     except OSError:
         pass  # the client is gone
 

@@ -81,7 +81,8 @@ def handle_request(client_connection, delay):
         if request:
             client_connection.sendall(RESPONSE)
             show(f"Child {os.getpid()} of {os.getppid()}: {request!r}")
-            time.sleep(delay)
+            if delay:
+                time.sleep(delay)
     except OSError:
         pass  # the client is gone
 

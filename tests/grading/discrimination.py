@@ -29,7 +29,7 @@ IGNORED = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
 NO_CHILD = "            return  # no child is left\n"
 PARENTS_CLOSE = "too.\n" + CLOSE
 RECEIVE = "        request = client_connection.recv(64 * 1024)\n"
-SLEEP = "            time.sleep(delay)\n"
+SLEEP = "            if delay:\n                time.sleep(delay)\n"
 STOCK_ACCEPT = "client_connection, client_address = listen_socket.accept()\n"
 
 # Faults of more than one stage: the text that is replaced, and by what
