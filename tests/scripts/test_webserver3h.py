@@ -9,7 +9,6 @@ import select
 import signal
 import socket
 import sys
-import time
 
 import pytest
 from library.programs import Program, saw, wait_until
