@@ -9,7 +9,7 @@ Type    python3 webserver3e.py                  in one terminal,
 Expect  curl prints "Hello, World!" and ends after 3 seconds. The server reports
         the child that it reaped, and dies of an InterruptedError in accept.
 Note    Since version 3.5 Python's own accept tries again by itself (PEP 475).
-        To show what the kernel does, this one calls the C library's accept once.
+        To show what the kernel does, 3e calls the C library's accept, once.
 Next    webserver3f.py tries again, too.
 """
 
