@@ -12,9 +12,8 @@ Note    This is Python's own accept again; 3f's loop is built into it (PEP 475).
         killed 3d does not kill this server: when accept or fork fails, it says
         so and goes on.
 Note    A small gap remains. Python runs the handler between two of its own
-        steps. A SIGCHLD that comes after the last step before accept blocks is
-        handled only when the next client comes, and until then the child stays
-        a zombie. webserver3h.py closes the gap.
+        steps: a SIGCHLD that comes just before accept blocks is handled only
+        when the next client comes. webserver3h.py closes the gap.
 Next    webserver3h.py runs a real web application in this way.
 """
 
@@ -31,6 +30,7 @@ DELAY = 0  # seconds
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\n"
+    b"X-Content-Type-Options: nosniff\r\n"
     b"Connection: close\r\n"
     b"\r\n"
     b"Hello, World!\n"
@@ -43,7 +43,7 @@ def make_listen_socket(host, port):
     try:
         listen_socket.bind((host, port))
         listen_socket.listen(REQUEST_QUEUE_SIZE)
-    except (OSError, UnicodeError) as error:
+    except (OSError, OverflowError, TypeError) as error:
         message = f"Cannot listen on {host} port {port}: {error}"
         if errno.EADDRINUSE in error.args:
             message += ". Is an earlier stage still running?"
@@ -53,18 +53,17 @@ def make_listen_socket(host, port):
 
 def serve_forever(listen_socket, delay):
     signal.signal(signal.SIGCHLD, grim_reaper)
-    show(f"Parent PID: {os.getpid()}")
     while True:
         try:
             client_connection, client_address = listen_socket.accept()
         except OSError as error:  # no descriptor is free: one may be, soon
-            show(f"accept failed, trying again: {error}", sys.stderr)
+            print(f"accept failed, trying again: {error}", file=sys.stderr)
             time.sleep(1)
             continue
         try:
             pid = os.fork()
         except OSError as error:  # no process is free: give up this client
-            show(f"fork failed, one client given up: {error}", sys.stderr)
+            print(f"fork failed, one client given up: {error}", file=sys.stderr)
             pid = None
         if pid == 0:  # the child
             listen_socket.close()  # the child's copy
@@ -88,43 +87,29 @@ def handle_request(client_connection, delay):
 
 
 def grim_reaper(signum, frame):
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return  # no child is left
-        if pid == 0:
-            return  # the others have not ended yet
-
-
-def show(text, file=sys.stdout):
     try:
-        return os.write(file.fileno(), f"{text}\n".encode())
-    except (OSError, AttributeError):  # it is full, has no reader, or is closed (None)
-        return 0  # serve the clients all the same
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass  # one is reaped: there may be more
+    except ChildProcessError:
+        pass  # no child is left
+
+
+def show(text):
+    os.write(1, f"{text}\n".encode())
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="where to listen (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--port", type=int, default=8888, help="0: any free one (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--delay", type=float, default=DELAY, metavar="SECONDS",
-        help="how long to sleep after an answer (default: %(default)s)",
-    )
+    as_it_is = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_it_is)
+    parser.add_argument("--host", default="127.0.0.1", help="(default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8888, help="0: any (default: 8888)")
+    parser.add_argument("--delay", type=float, default=DELAY, metavar="SECONDS",
+                        help="sleep after an answer (default: %(default)s)")
     options = parser.parse_args()
-    if not 0 <= options.port <= 65535:
-        parser.error("argument --port: must be from 0 to 65535")
     if not 0 <= options.delay <= 86400:
         parser.error("argument --delay: must be from 0 to 86400 seconds")
     if not hasattr(os, "fork"):
-        sys.exit(f"{parser.prog} needs fork, which this system does not have")
+        sys.exit(f"{parser.prog} needs fork. On Windows, use WSL.")
     return options
 
 
@@ -132,8 +117,7 @@ def main():
     options = parse_options()
     listen_socket = make_listen_socket(options.host, options.port)
     port = listen_socket.getsockname()[1]
-    if not show(f"Serving HTTP on port {port} ..."):
-        show("Cannot print. Clients are served all the same.", sys.stderr)
+    show(f"Serving HTTP on port {port} ...\nParent PID: {os.getpid()}")
     serve_forever(listen_socket, options.delay)
 
 

@@ -513,7 +513,7 @@ def make_listen_socket(host, port):
     try:
         listen_socket.bind((host, port))
         listen_socket.listen(REQUEST_QUEUE_SIZE)
-    except (OSError, UnicodeError) as error:
+    except (OSError, OverflowError, TypeError) as error:
         message = f"Cannot listen on {host} port {port}: {error}"
         if errno.EADDRINUSE in error.args:
             message += ". Is an earlier stage still running?"
@@ -626,16 +626,11 @@ def find_application(name):
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    as_it_is = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_it_is)
     parser.add_argument("application", metavar="MODULE:CALLABLE", nargs="?", help="what to serve")
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="where to listen (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--port", type=int, default=8888, help="0: any free one (default: %(default)s)"
-    )
+    parser.add_argument("--host", default="127.0.0.1", help="(default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8888, help="0: any (default: 8888)")
     parser.add_argument(
         "--timeout", type=float, default=30, metavar="SECONDS",
         help="how long to wait for a client, and as long again for each 500 kB of a body"
@@ -647,14 +642,12 @@ def parse_options():
         " place for 10 seconds, so behind 200 of them the next waits for about 30",
     )
     options = parser.parse_args()
-    if not 0 <= options.port <= 65535:
-        parser.error("argument --port: must be from 0 to 65535")
     if not 0 < options.timeout <= 86400:
         parser.error("argument --timeout: must be above 0, at most 86400 seconds")
     if not 1 <= options.max_children <= 10000:
         parser.error("argument --max-children: must be from 1 to 10000")
     if not hasattr(os, "fork"):
-        sys.exit(f"{parser.prog} needs fork, which this system does not have")
+        sys.exit(f"{parser.prog} needs fork. On Windows, use WSL.")
     return options
 
 

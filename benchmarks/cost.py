@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 
-from library.programs import saw
+from library.programs import mismatch
 from library.servers import ROOT, Server
 
 CLIENTS = 6  # at a time: as many as the listen queue of 3a and 3c lets wait
@@ -58,7 +58,7 @@ def load(port, requests):
         ab = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60)
         said = dict(re.findall(r"^(.+?): +([\d.]+)", ab.stdout, re.MULTILINE))
         complete, failed = said.get("Complete requests"), said.get("Failed requests")
-        assert (ab.returncode, complete, failed) == (0, str(requests), "0"), saw(
+        assert (ab.returncode, complete, failed) == (0, str(requests), "0"), mismatch(
             f"{complete} requests complete, {failed} failed: {ab.stderr.strip()}",
             f"{requests}, and none",
         )

@@ -15,6 +15,7 @@
 static const char response[] =
     "HTTP/1.1 200 OK\r\n"
     "Content-Type: text/plain; charset=utf-8\r\n"
+    "X-Content-Type-Options: nosniff\r\n"
     "Connection: close\r\n"
     "\r\n"
     "Hello, World!\n";

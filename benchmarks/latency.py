@@ -5,7 +5,7 @@ import time
 
 from library import system
 from library.programs import wait_until
-from library.servers import LONG, OwnServer
+from library.servers import LONG, StageServer
 
 DELAY = 0.1  # seconds that 3b sleeps
 ROUNDS = 5
@@ -32,7 +32,7 @@ def behind_3b(step, numbers=SLOW[: QUEUE + 1]):
     more than that holds: the kernel would not connect them.
     """
     found = {}
-    server = OwnServer("3b", delay=DELAY)
+    server = StageServer("3b", delay=DELAY)
     try:
         for slow in numbers:
             first = server.connect()
@@ -53,7 +53,7 @@ def behind_3b(step, numbers=SLOW[: QUEUE + 1]):
 def beside(stage, step):
     """The same for 3c or 3g, to which the slow clients come one after the other."""
     found, served = {}, 0
-    server = OwnServer(stage, delay=LONG if stage == "3c" else None)
+    server = StageServer(stage, delay=LONG if stage == "3c" else 0)
     try:
         for slow in SLOW:
             for _ in range(served, slow):

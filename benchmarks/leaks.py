@@ -3,7 +3,7 @@
 import resource
 
 from library.programs import Unusable, wait_until
-from library.servers import OwnServer
+from library.servers import StageServer
 
 CONNECTIONS = 2000
 EVERY = 100  # connections
@@ -38,7 +38,7 @@ def leaks(stage, connections, step):
     step() is called after each 100. Returns a dict of lists: how many connections there
     were, and how many descriptors and zombies the parent had then.
     """
-    server = OwnServer(stage, delay=0 if stage == "3c" else None)
+    server = StageServer(stage)
     found = {"connections": [], "descriptors": [], "zombies": []}
 
     def look(connections):

@@ -18,6 +18,7 @@ REQUEST_QUEUE_SIZE = 1024
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\n"
+    b"X-Content-Type-Options: nosniff\r\n"
     b"Connection: close\r\n"
     b"\r\n"
     b"Hello, World!\n"

@@ -4,9 +4,11 @@ Where the system lacks a program, what needs it is skipped, and pytest says so a
 """
 
 import contextlib
+import functools
 
 import pytest
 from library.programs import guarded
+from library.servers import StageServer
 
 pytest_plugins = ["grading.grader", "tutorial.pages"]
 
@@ -32,7 +34,7 @@ def guard():
 
 @pytest.fixture
 def start():
-    """start(Program, ...) or start(OwnServer, ...) starts one for the length of a test."""
+    """start(Program, ...) or start(StageServer, ...) starts one for the length of a test."""
     with contextlib.ExitStack() as started:
 
         def start(kind, *arguments, **options):
@@ -44,13 +46,15 @@ def start():
 
 
 @pytest.fixture
-def serve(start, server):
-    """serve(...) starts the server of the stage that the test's file is named after.
+def serve(start, server, request):
+    """serve(stage, option, ...) starts the server of a stage, with further options.
 
-    delay is in seconds, LONG for one that the test does not see the end of; limits are
-    as for Program, and processes how many it may have, as for user_with_few_processes().
+    Without a stage it is the one that the test's file is named after, or the reader's own
+    that is graded. delay is in seconds, LONG for one that the test does not see the end of;
+    all else is as for Server and Program.
     """
-    def serve(delay=None, limits=None, processes=None):
-        return start(server, delay=delay, limits=limits, processes=processes)
+    def serve(stage=None, *options, delay=0, **program_options):
+        kind = functools.partial(StageServer, stage, *options) if stage else server
+        return start(kind, delay=delay, **program_options)
 
     return serve

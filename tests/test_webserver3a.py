@@ -3,7 +3,7 @@
 import re
 
 from library.clients import body_of
-from library.programs import saw
+from library.programs import mismatch
 from library.servers import assert_not_answered, wait_until_printed
 
 
@@ -14,8 +14,8 @@ def test_client_gets_the_answer_and_the_end(serve):
     part of the request is not read by then, the system resets the connection.
     """
     client = serve().ask("/hello")
-    assert body_of(client.wait_for_end()) != b"", saw("the answer is empty", "a greeting")
-    assert not client.was_reset, saw("the connection is reset", "it is closed")
+    assert body_of(client.wait_for_end()) != b"", mismatch("the answer is empty", "a greeting")
+    assert not client.was_reset, mismatch("the connection is reset", "it is closed")
 
 
 def test_any_path_gets_the_same_answer(serve):
@@ -26,8 +26,8 @@ def test_any_path_gets_the_same_answer(serve):
     server = serve()
     answers = [server.ask(path).wait_for_end() for path in ("/hello", "/", "/a/b?c=d")]
     answers = [re.sub(rb"Date:.*", b"", answer) for answer in answers]
-    assert answers[0] != b"", saw("the answer is empty", "a greeting")
-    assert answers == [answers[0]] * 3, saw("the answers differ", "the same for all")
+    assert answers[0] != b"", mismatch("the answer is empty", "a greeting")
+    assert answers == [answers[0]] * 3, mismatch("the answers differ", "the same for all")
 
 
 def test_request_is_printed(serve):
@@ -63,7 +63,7 @@ def test_silent_client_holds_up_the_next_one(serve):
     silent = server.connect()
     second = server.ask()
     server.wait_until_queued(1, unless=second)
-    assert not second.answered, saw("the second client is answered", "it waits")
+    assert not second.answered, mismatch("the second client is answered", "it waits")
     assert_not_answered(silent)
 
 
@@ -78,4 +78,4 @@ def test_next_client_is_served_when_the_silent_one_leaves(serve):
     second = server.ask()
     server.wait_until_queued(1, unless=second)
     silent.close()
-    assert second.wait_for_end() != b"", saw("it gets nothing", "the answer")
+    assert second.wait_for_end() != b"", mismatch("it gets nothing", "the answer")

@@ -3,7 +3,7 @@
 import time
 
 from library.clients import body_of
-from library.programs import saw
+from library.programs import mismatch
 from library.servers import LONG, assert_not_answered, wait_until_printed
 
 
@@ -18,8 +18,8 @@ def test_first_client_is_answered_at_once_and_its_connection_stays(serve):
     client.ask()
     client.wait_for_answer()
     server.wait_until_blocked()
-    assert not client.ended, saw("the connection ends with the answer", "it stays open")
-    assert body_of(client.received) != b"", saw("the answer has no body yet", "a greeting")
+    assert not client.ended, mismatch("the connection ends with the answer", "it stays open")
+    assert body_of(client.received) != b"", mismatch("the answer has no body yet", "a greeting")
 
 
 def test_second_client_is_connected_but_neither_answered_nor_printed(serve):
@@ -32,10 +32,10 @@ def test_second_client_is_connected_but_neither_answered_nor_printed(serve):
     server.ask("/first").wait_for_answer()
     second = server.ask("/second")
     server.wait_until_queued(1, unless=second)
-    assert not second.answered, saw("the second client is answered", "it waits")
+    assert not second.answered, mismatch("the second client is answered", "it waits")
     wait_until_printed(server, "GET /first")
     printed = "GET /second" in server.output
-    assert not printed, saw("the second request is printed", "it has not been read")
+    assert not printed, mismatch("the second request is printed", "it has not been read")
 
 
 def test_three_clients_take_three_delays(serve):
@@ -52,11 +52,11 @@ def test_three_clients_take_three_delays(serve):
         assert_took(start, n * server.delay)
         answer = client.wait_for_end()
         assert_took(start, (n + 1) * server.delay)
-        assert body_of(answer) != b"", saw("the answer is empty", "a greeting")
+        assert body_of(answer) != b"", mismatch("the answer is empty", "a greeting")
         wait_until_printed(server, f"GET /{n}")
 
 
 def assert_took(start, seconds):
     """Assert that so many seconds have passed since the time `start`, if not more."""
     took = time.monotonic() - start
-    assert took >= seconds, saw(f"it takes {took:.2f} s", f"at least {seconds:g} s")
+    assert took >= seconds, mismatch(f"it takes {took:.2f} s", f"at least {seconds:g} s")

@@ -4,7 +4,7 @@ import time
 
 from library import system
 from library.clients import body_of
-from library.programs import saw
+from library.programs import mismatch
 from library.servers import LONG, assert_not_answered, wait_until_printed
 
 
@@ -19,10 +19,10 @@ def test_clients_are_all_answered_at_once_while_every_child_sleeps(serve):
         client.wait_for_answer()
     server.wait_until_blocked()
     alive = len(server.children()) - len(server.zombies())
-    assert alive == 5, saw(f"5 clients are served by {alive} children", "by 5")
+    assert alive == 5, mismatch(f"5 clients are served by {alive} children", "by 5")
     ended = sum(client.ended for client in clients)
-    assert ended == 0, saw(f"{ended} of 5 connections end with the answer", "none does")
-    assert body_of(clients[0].received) != b"", saw("the answer has no body yet", "a greeting")
+    assert ended == 0, mismatch(f"{ended} of 5 connections end with the answer", "none does")
+    assert body_of(clients[0].received) != b"", mismatch("the answer has no body yet", "a greeting")
 
 
 def test_clients_all_end_after_about_one_delay(serve):
@@ -35,9 +35,9 @@ def test_clients_all_end_after_about_one_delay(serve):
     clients = [server.ask() for _ in range(6)]
     answers = [client.wait_for_end() for client in clients]
     took = time.monotonic() - start
-    assert body_of(answers[0]) != b"", saw("the answer is empty", "a greeting")
+    assert body_of(answers[0]) != b"", mismatch("the answer is empty", "a greeting")
     one, six = server.delay, 6 * server.delay
-    assert one <= took < six, saw(f"they take {took:.2f} s", f"{one} s, not {six} s")
+    assert one <= took < six, mismatch(f"they take {took:.2f} s", f"{one} s, not {six} s")
 
 
 def test_silent_client_holds_up_nobody(serve):
@@ -70,7 +70,7 @@ def test_each_child_prints_its_own_pid_and_its_parents(serve):
     for _ in range(3):
         server.ask().wait_for_answer()
     pids = [child.pid for child in server.children()]
-    assert len(pids) == 3, saw(f"3 clients are served by {len(pids)} children", "by 3")
+    assert len(pids) == 3, mismatch(f"3 clients are served by {len(pids)} children", "by 3")
     for pid in pids:
         both = rf"(?=.*\b{pid}\b).*\b{server.pid}\b"
         wait_until_printed(server, both, f"a line with {pid} and {server.pid}")
@@ -88,8 +88,8 @@ def test_child_closes_its_copy_of_the_listening_socket(serve):
     server.wait_until_blocked()
     for child in server.children():
         has_it = listen_socket in system.sockets(child.pid)
-        assert not has_it, saw("the child has it open", "it is closed in the child")
-    assert server.children() != [], saw("there is no child", "one for each client")
+        assert not has_it, mismatch("the child has it open", "it is closed in the child")
+    assert server.children() != [], mismatch("there is no child", "one for each client")
 
 
 def test_parent_closes_its_copy_of_each_connection(serve):
@@ -103,7 +103,7 @@ def test_parent_closes_its_copy_of_each_connection(serve):
         server.ask().wait_for_answer()
     server.wait_until_blocked()
     more = len(server.descriptors()) - before
-    assert more == 0, saw(f"3 clients cost the parent {more} descriptors", "none")
+    assert more == 0, mismatch(f"3 clients cost the parent {more} descriptors", "none")
 
 
 def test_finished_children_stay_zombies_and_the_server_goes_on(serve):

@@ -7,7 +7,7 @@ import resource
 import signal
 
 from library.clients import body_of
-from library.programs import saw, wait_until
+from library.programs import mismatch, wait_until
 from library.servers import assert_died_of
 
 
@@ -22,8 +22,8 @@ def test_client_gets_the_answer_and_never_the_end(serve):
     client.wait_for_answer()
     server.wait_until_zombies(1)  # the child has closed its copy and is gone
     server.wait_until_blocked()
-    assert not client.ended, saw("it ends while the server runs", "it stays open")
-    assert body_of(client.received) != b"", saw("the answer is empty", "a greeting")
+    assert not client.ended, mismatch("it ends while the server runs", "it stays open")
+    assert body_of(client.received) != b"", mismatch("the answer is empty", "a greeting")
 
 
 def test_connection_ends_when_the_server_ends(serve):
@@ -51,7 +51,7 @@ def test_each_connection_costs_the_parent_one_more_descriptor(serve):
         server.wait_until_zombies(n)
         server.wait_until_blocked()
         more = len(server.descriptors()) - before
-        assert more == n, saw(f"{n} connections cost {more} descriptors", n)
+        assert more == n, mismatch(f"{n} connections cost {more} descriptors", n)
 
 
 def test_printed_count_goes_up_by_one_with_each_connection(serve):
@@ -77,7 +77,7 @@ def test_printed_count_goes_up_by_one_with_each_connection(serve):
         all(first + n in printed for n, printed in enumerate(counts))
         for first in counts[0]
     )
-    assert goes_up, saw(f"it prints {counts}", "numbers that go up by one")
+    assert goes_up, mismatch(f"it prints {counts}", "numbers that go up by one")
 
 
 def test_each_connection_leaves_a_zombie(serve):
@@ -103,7 +103,7 @@ def test_kill_9_does_not_remove_a_zombie_but_the_servers_end_does(serve):
     os.kill(zombie.pid, signal.SIGKILL)
     server.ask().wait_for_answer()
     server.wait_until_zombies(2)
-    assert zombie in server.zombies(), saw("the zombie is gone", "it stays")
+    assert zombie in server.zombies(), mismatch("the zombie is gone", "it stays")
     server.send_signal(signal.SIGKILL)
     wait_until(lambda: server.zombies() == [], "the zombies go with the server")
 

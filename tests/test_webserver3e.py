@@ -5,7 +5,7 @@ import time
 
 import pytest
 from library.clients import body_of
-from library.programs import saw
+from library.programs import mismatch
 from library.servers import assert_died_of, wait_until_printed
 
 
@@ -18,8 +18,8 @@ def test_client_gets_the_answer_and_the_end_after_the_delay(serve):
     start = time.monotonic()
     answer = server.ask().wait_for_end()
     took = time.monotonic() - start
-    assert body_of(answer) != b"", saw("the answer is empty", "a greeting")
-    assert took >= server.delay, saw(f"it takes {took:.2f} s", f"{server.delay} s or more")
+    assert body_of(answer) != b"", mismatch("the answer is empty", "a greeting")
+    assert took >= server.delay, mismatch(f"it takes {took:.2f} s", f"{server.delay} s or more")
 
 
 def test_silent_client_holds_up_nobody(serve):
@@ -71,7 +71,7 @@ def test_further_connections_are_refused(serve):
     server.wait()
     with pytest.raises(ConnectionRefusedError):
         server.connect()
-        raise AssertionError(saw("a further client is connected", "it is refused"))
+        raise AssertionError(mismatch("a further client is connected", "it is refused"))
 
 
 def one_child_ends(server, others=0):

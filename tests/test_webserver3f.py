@@ -1,7 +1,7 @@
 """Stage 3f: an interrupted accept is called again; one wait per signal misses zombies."""
 
 from library.clients import body_of
-from library.programs import saw
+from library.programs import mismatch
 from library.servers import wait_until_printed
 
 
@@ -13,7 +13,7 @@ def test_next_client_is_served_after_the_interruption(serve):
     server = serve()
     for _ in range(3):
         answer = server.ask_at_rest().wait_for_end()
-        assert body_of(answer) != b"", saw("the answer is empty", "a greeting")
+        assert body_of(answer) != b"", mismatch("the answer is empty", "a greeting")
         server.wait_until_children(0)  # reaped, and so accept was interrupted
     server.assert_running()
 
@@ -51,7 +51,7 @@ def test_children_that_end_together_leave_all_but_one_as_zombies(serve):
     Again: see docs/3f.md, Made certain
     """
     left = serve().stop_and_go(20)
-    assert left == 19, saw(f"{left} of 20 stay zombies", "19")
+    assert left == 19, mismatch(f"{left} of 20 stay zombies", "19")
 
 
 def test_128_clients_are_all_served(serve):
@@ -64,7 +64,7 @@ def test_128_clients_are_all_served(serve):
     """
     server = serve()
     load = server.load("--max-clients", "128", "--timeout", "60")
-    assert load.wait(60) == 0, saw(load.output.strip(), "all are answered")
+    assert load.wait(60) == 0, mismatch(load.output.strip(), "all are answered")
     server.assert_running()
 
 

@@ -2,7 +2,7 @@
 
 from library import system
 from library.clients import body_of
-from library.programs import saw, wait_until
+from library.programs import mismatch, wait_until
 from library.servers import assert_not_answered, wait_until_printed
 
 
@@ -29,7 +29,7 @@ def test_single_requests_one_at_a_time_leave_no_zombie(serve):
     server = serve()
     for _ in range(5):
         answer = server.ask_at_rest().wait_for_end()
-        assert body_of(answer) != b"", saw("the answer is empty", "a greeting")
+        assert body_of(answer) != b"", mismatch("the answer is empty", "a greeting")
         server.wait_until_children(0)
     server.connect_and_rest()  # the last child's end has not killed it
 
@@ -44,7 +44,7 @@ def test_children_that_end_together_leave_no_zombie(serve):
     server = serve()
     left = server.stop_and_go(20)
     ended = f"{left} of 20 children that ended together stay zombies"
-    assert left == 0, saw(ended, "none does")
+    assert left == 0, mismatch(ended, "none does")
     server.connect_and_rest()  # it goes on
 
 
@@ -56,7 +56,7 @@ def test_128_clients_leave_no_zombie(serve):
     """
     server = serve()
     load = server.load("--max-clients", "128", "--timeout", "60")
-    assert load.wait(60) == 0, saw(load.output.strip(), "all are answered")
+    assert load.wait(60) == 0, mismatch(load.output.strip(), "all are answered")
     server.ask_at_rest().wait_for_end()  # its child's end is seen for certain
     server.wait_until_children(0)
 
@@ -70,11 +70,11 @@ def test_hundreds_of_requests_leave_no_zombie_and_no_descriptor(serve):
     server = serve()
     before = len(server.descriptors())
     load = server.load("--max-clients=4", "--max-conns=125", "--timeout=60")
-    assert load.wait(60) == 0, saw(load.output.strip(), "all are answered")
+    assert load.wait(60) == 0, mismatch(load.output.strip(), "all are answered")
     server.ask_at_rest().wait_for_end()  # its child's end is seen for certain
     server.wait_until_children(0)
     more = len(server.descriptors()) - before
-    assert more == 0, saw(f"the parent has {more} more descriptors", "none")
+    assert more == 0, mismatch(f"the parent has {more} more descriptors", "none")
 
 
 def test_request_is_printed(serve):
@@ -98,7 +98,7 @@ def test_child_closes_its_copy_of_the_listening_socket(serve):
     before = [process.pid for process in server.processes()]
     server.connect_and_rest()
     children = [p.pid for p in server.processes() if p.pid not in before]
-    assert children != [], saw("there is no child", "one for each client")
+    assert children != [], mismatch("there is no child", "one for each client")
     for child in children:
         has_it = listen_socket in system.sockets(child)
-        assert not has_it, saw("the child has it open", "it is closed in the child")
+        assert not has_it, mismatch("the child has it open", "it is closed in the child")

@@ -15,8 +15,8 @@ import subprocess
 
 import pytest
 from library import system
-from library.programs import Patience, Unusable, guarded, saw, wait_until
-from library.servers import ARTICLES_DELAY, NOTHING, READS_ALL, OwnServer, Server, fill
+from library.programs import Patience, Unusable, guarded, mismatch, wait_until
+from library.servers import ARTICLES_DELAY, NOTHING, READS_ALL, StageServer, Server, fill
 from library.servers import free_port, user_with_few_processes
 
 
@@ -55,7 +55,7 @@ def server(request):
     grading = grading_of(request.config, stage)
     if grading:
         return functools.partial(GradedServer, grading)
-    return functools.partial(OwnServer, stage)
+    return functools.partial(StageServer, stage)
 
 
 def stage_of(item):
@@ -195,9 +195,9 @@ def claim_hint_and_again(test):
 def remark(error):
     """What was seen of the server and what was expected, in lines, without what is pytest's."""
     if isinstance(error, ConnectionRefusedError):
-        said = saw("the connection is refused: nobody listens any more", "it is accepted")
+        said = mismatch("the connection is refused: nobody listens any more", "it is accepted")
     elif isinstance(error, OSError):
-        said = saw(f"the connection fails: {error.strerror or error}", "it does not")
+        said = mismatch(f"the connection fails: {error.strerror or error}", "it does not")
     else:
         said, _, _ = str(error).partition("\nassert ")
     return [line.strip() for line in said.splitlines()]
@@ -234,7 +234,7 @@ class Grading:
             )
         return words
 
-    def may(self):
+    def capabilities(self):
         """The capability without which the command cannot be started, if there is one.
 
         Its user has to be able to read the files that it names, the interpreter among them.
@@ -276,7 +276,7 @@ class GradedServer(Server):
             delay=delay,
             port=port,
             processes=processes or 1000,
-            may=grading.may(),
+            capabilities=grading.capabilities(),
             limits=limits,
             terminal=True,
         )

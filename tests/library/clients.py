@@ -4,7 +4,7 @@ import re
 import socket
 import struct
 
-from library.programs import Patience, saw, wait_until
+from library.programs import Patience, mismatch, wait_until
 
 
 class Connection:
@@ -31,7 +31,7 @@ class Connection:
         """Send a request for a path (RFC 9112)."""
         self.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
-    def look(self):
+    def receive_available(self):
         """Take in what has arrived by now, without waiting for more."""
         self.socket.setblocking(False)
         try:
@@ -47,13 +47,13 @@ class Connection:
     @property
     def answered(self):
         """Whether any byte of an answer has come."""
-        self.look()
+        self.receive_available()
         return bool(self.received)
 
     @property
     def ended(self):
         """Whether the server has ended the connection (its FIN or RST has come)."""
-        self.look()
+        self.receive_available()
         return self._ended
 
     def wait_for_answer(self):
@@ -64,7 +64,7 @@ class Connection:
 
         def seen():
             if self.ended and not self.received:
-                raise AssertionError(saw("the connection ends without an answer", "one"))
+                raise AssertionError(mismatch("the connection ends without an answer", "one"))
             return self.answered
 
         wait_until(seen, "the first bytes of the answer come", self.allow)
@@ -98,12 +98,12 @@ def body_of(answer):
     another length of the body.
     """
     head, end, body = answer.replace(b"\r\n\r\n", b"\n\n", 1).partition(b"\n\n")
-    assert end and re.match(rb"HTTP/1\.[01] \d{3}[ \r\n]", head + b"\n"), saw(
+    assert end and re.match(rb"HTTP/1\.[01] \d{3}[ \r\n]", head + b"\n"), mismatch(
         f"the answer is {answer!r}", "HTTP/1.1, a status, and an empty line before the body"
     )
     said = re.search(rb"\ncontent-length: *(\d+)", head.lower())
     length = f"Content-Length: {len(body)}, or none"
-    assert not said or int(said[1]) == len(body), saw(f"the answer is {answer!r}", length)
+    assert not said or int(said[1]) == len(body), mismatch(f"the answer is {answer!r}", length)
     return body
 
 
@@ -126,7 +126,7 @@ class Attempt:
         def seen():
             info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 3)
             state, _, retransmissions = info
-            assert state == 2, saw("it was established or refused", "neither")
+            assert state == 2, mismatch("it was established or refused", "neither")
             return retransmissions > 0
 
         wait_until(seen, "the kernel repeats its SYN")

@@ -37,7 +37,7 @@ class Unusable(Exception):
     """A program with which no test can be made, for the reason that is the message."""
 
 
-def saw(seen, expected):
+def mismatch(seen, expected):
     """What a failing assertion says: what was seen, and what was to be seen."""
     return f"Seen      {seen}.\nExpected  {expected}."
 
@@ -61,14 +61,14 @@ def wait_until(condition, expected, allow=0):
         now = time.monotonic()
         waited = now - began
         if waited > seconds:
-            raise AssertionError(saw(f"not within {seconds:g} seconds", expected))
+            raise AssertionError(mismatch(f"not within {seconds:g} seconds", expected))
         if Patience.hopeless is not None and now - looked > 0.5:
             looked = now
             if not all_need_another():
                 hoped = now
             elif now - hoped > Patience.hopeless:
                 why = "all processes have ended, or wait in accept, recv or wait"
-                raise AssertionError(saw(f"not, and it never will: {why}", expected))
+                raise AssertionError(mismatch(f"not, and it never will: {why}", expected))
         time.sleep(min(max(waited / 10, 0.002), 0.05))
 
 

@@ -16,7 +16,7 @@ import sys
 import pytest
 from library import system
 from library.clients import Attempt, Connection
-from library.programs import Program, Unusable, saw, wait_until
+from library.programs import Program, Unusable, mismatch, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STAGES = ["3a", "3b", "3c", "3d", "3e", "3f", "3g"]
@@ -36,15 +36,15 @@ class Server(Program):
     """A program that listens on a port: a free one, which its command has for {port}.
 
     delay is how long it sleeps after an answer, in seconds, wrapper what its command
-    starts with; processes and may are as for user_with_few_processes(). Raises
+    starts with; processes and capabilities are as for user_with_few_processes(). Raises
     AssertionError or Unusable if it does not come to listen.
     """
 
     def __init__(
-        self, command, delay=0, wrapper=(), port=None, processes=None, may=None, limits=None, **how
+        self, command, delay=0, wrapper=(), port=None, processes=None, capabilities=None, limits=None, **program_options
     ):
         if processes is not None:
-            few = user_with_few_processes(processes, may or READS_ALL)
+            few = user_with_few_processes(processes, capabilities or READS_ALL)
             wrapper, limits = few["wrapper"], {**few["limits"], **(limits or {})}
         self.port = port or free_port()
         command = [fill(str(word), {"{port}": str(self.port)}) for word in command]
@@ -53,7 +53,7 @@ class Server(Program):
         self._clients = contextlib.ExitStack()
         self._clients_so_far = 0
         self._helpers = []
-        super().__init__([*wrapper, *command], limits=limits, **how)
+        super().__init__([*wrapper, *command], limits=limits, **program_options)
         try:
             self.wait_until_listening()
             self._helpers = [child.pid for child in self.children()]
@@ -74,7 +74,7 @@ class Server(Program):
         """Raises AssertionError, with the last that it said, if it has ended."""
         if not self.running:
             last = (self.errors.strip() or "nothing").splitlines()[-1]
-            raise AssertionError(saw(f"the server ends, saying: {last}", "it goes on"))
+            raise AssertionError(mismatch(f"the server ends, saying: {last}", "it goes on"))
 
     def allowance(self):
         """How long, in seconds, its clients may have to sleep before it is their turn."""
@@ -212,7 +212,7 @@ class Server(Program):
         """
 
         def seen():
-            assert not unless.answered, saw("the client is answered at once", "it waits")
+            assert not unless.answered, mismatch("the client is answered at once", "it waits")
             queued = system.queued(self.port)
             return queued == count and self.blocked() and system.queued(self.port) == count
 
@@ -293,19 +293,19 @@ class Server(Program):
         return len(self.zombies()) - before
 
 
-class OwnServer(Server):
+class StageServer(Server):
     """A stage's script, started on a free port and ready for clients.
 
-    delay is passed on to it where it is given, and so are further options, and flags to
+    delay is passed on to a stage that takes one, and so are further options, and flags to
     Python. folder is where the script lies.
     """
 
-    def __init__(self, stage, *options, delay=None, folder=ROOT, flags=(), **how):
+    def __init__(self, stage, *options, delay=0, port=0, folder=ROOT, flags=(), **program_options):
         script = folder / f"webserver{stage}.py"
-        command = [sys.executable, *flags, script, "--port", "0", *options]
-        if delay is not None:
+        command = [sys.executable, *flags, script, "--port", str(port), *options]
+        if stage in ARTICLES_DELAY:
             command += ["--delay", str(delay)]
-        super().__init__(command, delay=delay or 0, **how)
+        super().__init__(command, delay=delay, **program_options)
 
     def wait_until_listening(self):
         """Wait for its first line, which says the port."""
@@ -335,7 +335,7 @@ def free_port():
 NOTHING, READS_ALL, WRITES_ALL = "-all", "-all,+dac_read_search", "-all,+dac_override"
 
 
-def user_with_few_processes(count, may=READS_ALL):
+def user_with_few_processes(count, capabilities=READS_ALL):
     """How to start a Server that cannot come to have more than count processes.
 
     The limit (RLIMIT_NPROC, getrlimit(2)) counts all that the user runs, and does not
@@ -349,7 +349,7 @@ def user_with_few_processes(count, may=READS_ALL):
         # One for each server: what is left of the one before is not counted.
         user = str(20000 + (100 * os.getpid() + next(_users)) % 40000)
         wrapper = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
-        wrapper += ["--inh-caps", may, "--ambient-caps", may]
+        wrapper += ["--inh-caps", capabilities, "--ambient-caps", capabilities]
     else:
         wrapper = []
         count += system.tasks_of_user(os.getuid())
@@ -384,7 +384,7 @@ def wait_until_printed(server, pattern, what=None, after=0):
 
 def assert_not_answered(client):
     """Assert that a client which has sent nothing has not been answered."""
-    assert not client.answered, saw("a client that has not asked is answered", "it waits")
+    assert not client.answered, mismatch("a client that has not asked is answered", "it waits")
 
 
 def assert_died_of(server, error):
@@ -395,10 +395,10 @@ def assert_died_of(server, error):
     """
     status = server.wait(20)
     reason = os.strerror(error)
-    assert status != 0, saw("it ends with status 0, as if all were well", "another status")
+    assert status != 0, mismatch("it ends with status 0, as if all were well", "another status")
     said = server.errors + server.output
     words = [reason, errno.errorcode[error], f"Errno {error}"]
     last = (said.strip() or "nothing").splitlines()[-1]
-    assert any(word.lower() in said.lower() for word in words), saw(
+    assert any(word.lower() in said.lower() for word in words), mismatch(
         f"it ends with status {status}, saying: {last}", f"an end because of: {reason}"
     )

@@ -11,7 +11,7 @@ import sys
 import time
 
 from library.programs import Program, wait_until
-from library.servers import LINUX_ONLY, ROOT, OwnServer, needs
+from library.servers import LINUX_ONLY, ROOT, StageServer, needs
 
 pytestmark = LINUX_ONLY
 SECONDS = 10  # that it is looked at
@@ -66,7 +66,7 @@ def test_2000_zombies_and_500_connections_take_less_than_15_percent_of_a_process
 
 @needs("ab")
 def test_3g_answers_nine_tenths_of_the_requests_beside_it(start):
-    server = start(OwnServer, "3g")
+    server = start(StageServer, "3g")
     live = watch(start, server.port)
     ratios = []
     for _ in range(15):

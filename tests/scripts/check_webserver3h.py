@@ -7,7 +7,7 @@ import json
 import socket
 
 from library import system
-from library.programs import saw, wait_until
+from library.programs import mismatch, wait_until
 from library.servers import LINUX_ONLY
 from scripts.test_webserver3h import CHUNKED, MIB, POST, ApplicationServer, whole_answer
 
@@ -77,7 +77,7 @@ def test_20_000_requests_leave_no_process_no_descriptor_and_no_memory(start):
     def load(rounds):
         for _ in range(rounds):
             load = server.load("--max-clients=8", "--max-conns=125", "--timeout=60")
-            assert load.wait(60) == 0, saw(load.output.strip(), "all are answered")
+            assert load.wait(60) == 0, mismatch(load.output.strip(), "all are answered")
         server.wait_until_children(0)
         return server.descriptors(), system.memory(server.pid)
 

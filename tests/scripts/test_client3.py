@@ -52,7 +52,7 @@ def listener():
 def load(start, listener):
     """load(option, ...) starts client3.py against the listener."""
     command = [*CLIENT, "--host", "127.0.0.1", "--port", str(listener.port)]
-    return lambda *options, **how: start(Program, [*command, *options], **how)
+    return lambda *options, **program_options: start(Program, [*command, *options], **program_options)
 
 
 def test_request_is_valid_http_1_1_for_hello_with_a_host(load, listener):

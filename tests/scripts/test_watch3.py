@@ -15,7 +15,6 @@ from library.servers import (
     LINUX_ONLY,
     LONG,
     ROOT,
-    OwnServer,
     Server,
     needs,
     user_with_few_processes,
@@ -43,12 +42,6 @@ HIDDEN = """if True:
     signal.pause()
 """
 THREADED = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "{port}"]
-
-
-@pytest.fixture
-def serve(start):
-    """serve(stage, option, ...) starts a stage's server."""
-    return lambda *arguments, **options: start(OwnServer, *arguments, **options)
 
 
 @pytest.fixture
@@ -264,7 +257,7 @@ def test_it_follows_servers_that_fork_end_and_start_until_ctrl_c(serve, live):
     server.send_signal(signal.SIGKILL)
     server.wait()
     wait_until(lambda: "The server ended at " in program.output, "its end is seen")
-    again = serve("3f", "--port", str(server.port))
+    again = serve("3f", port=server.port)
     wait_until(lambda: f" {again.pid} python" in program.output, "the next one is seen")
     os.write(program._terminal, b"\x03")
     assert program.wait() == 0

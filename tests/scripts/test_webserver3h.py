@@ -11,8 +11,8 @@ import socket
 import sys
 
 import pytest
-from library.programs import Program, saw, wait_until
-from library.servers import LINUX_ONLY, ROOT, OwnServer, Server, needs
+from library.programs import Program, mismatch, wait_until
+from library.servers import LINUX_ONLY, ROOT, StageServer, Server, needs
 from library.servers import user_with_few_processes
 
 TESTS = ROOT / "tests/scripts"
@@ -22,12 +22,12 @@ CHUNKED = "POST {} HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
 MIB = 2**20
 
 
-class ApplicationServer(OwnServer):
+class ApplicationServer(StageServer):
     """webserver3h.py with options, serving an application that it finds in cwd."""
 
-    def __init__(self, *options, application="applications:app", cwd=TESTS, **how):
+    def __init__(self, *options, application="applications:app", cwd=TESTS, **program_options):
         environment = {"PYTHONDONTWRITEBYTECODE": "1"}
-        super().__init__("3h", application, *options, cwd=cwd, env=environment, **how)
+        super().__init__("3h", application, *options, cwd=cwd, env=environment, **program_options)
 
     def send(self, request):
         """A new connection on which a request was sent, text or bytes."""
@@ -68,7 +68,7 @@ def whole_answer(connection):
     Raises AssertionError if it ends with a reset, or is no answer.
     """
     answer = connection.wait_for_end()
-    assert not connection.was_reset, saw(f"a reset after {answer[:100]}", "an end")
+    assert not connection.was_reset, mismatch(f"a reset after {answer[:100]}", "an end")
     head, _, body = answer.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     assert re.fullmatch(r"HTTP/1\.1 \d\d\d .*", first)
@@ -80,7 +80,7 @@ def whole_answer(connection):
 def assert_reset(connection):
     """Assert that a reset ends the connection. Returns what came before it."""
     answer = connection.wait_for_end()
-    assert connection.was_reset, saw(f"an end as if that were all: {answer[:100]}", "a reset")
+    assert connection.was_reset, mismatch(f"an end as if that were all: {answer[:100]}", "a reset")
     return answer
 
 
@@ -478,7 +478,7 @@ def test_what_the_client_still_sends_is_read_and_not_answered_by_a_reset(server)
             server.wait_until_blocked()
             client.send(b"x" * 1000)
         server.wait_until_blocked()
-        assert len(server.children()) == 1, saw("the child has left", "it reads what comes")
+        assert len(server.children()) == 1, mismatch("the child has left", "it reads what comes")
         assert whole_answer(client)[0] in (200, 400)
         client.close()
 
@@ -605,7 +605,7 @@ def test_requests_that_do_not_finish_are_ended_and_their_clients_see_it(start, t
 
 def test_200_requests_at_a_time_are_all_answered(server):
     load = server.load("--max-clients", "200", "--timeout", "60")
-    assert load.wait(60) == 0, saw(load.output.strip(), "all are answered")
+    assert load.wait(60) == 0, mismatch(load.output.strip(), "all are answered")
     server.wait_until_children(0)
 
 
@@ -708,8 +708,8 @@ def test_children_are_reaped_and_ctrl_c_ends_it_also_if_started_with_signals_blo
 class SilentServer(ApplicationServer):
     """One whose output cannot be read, so that its port has to be chosen before."""
 
-    def __init__(self, *options, **how):
-        super().__init__(*options, "--port", "{port}", **how)
+    def __init__(self, *options, **program_options):
+        super().__init__(*options, "--port", "{port}", **program_options)
 
     wait_until_listening = Server.wait_until_listening
 

@@ -4,18 +4,16 @@ It is our 3h that these tests are run against, or with --server a reader's own.
 """
 
 import pytest
-from library.programs import saw
-from library.servers import ROOT, OwnServer
+from library.programs import mismatch
+from library.servers import ROOT
 
 
 @pytest.fixture
-def serve(request, start, serve):
+def serve(request, serve):
     """serve() starts the server, with applications:exercise to serve."""
     if request.config.getoption("--server") is not None:
         return serve
-    return lambda: start(
-        OwnServer, "3h", "applications:exercise", cwd=ROOT / "tests/scripts"
-    )
+    return lambda: serve("3h", "applications:exercise", cwd=ROOT / "tests/scripts")
 
 
 def test_answer_is_the_applications(serve):
@@ -27,9 +25,9 @@ def test_answer_is_the_applications(serve):
     answer = serve().ask("/some/path").wait_for_end()
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *fields = head.split(b"\r\n")
-    assert status[8:] == b" 200 OK", saw(status, "HTTP/1.1 200 OK")
-    assert b"X-Exercise: yes" in fields, saw(fields, "X-Exercise: yes among them")
-    assert body == b"You asked for /some/path\n", saw(body, "the application's body")
+    assert status[8:] == b" 200 OK", mismatch(status, "HTTP/1.1 200 OK")
+    assert b"X-Exercise: yes" in fields, mismatch(fields, "X-Exercise: yes among them")
+    assert body == b"You asked for /some/path\n", mismatch(body, "the application's body")
 
 
 def test_silent_client_holds_up_nobody(serve):
@@ -52,7 +50,7 @@ def test_20_requests_are_served_at_once(serve, tmp_path):
     clients = [server.ask(f"/{n}?{tmp_path}") for n in range(20)]
     answers = [client.wait_for_end() for client in clients]
     right = [answer.endswith(b"/%d\n" % n) for n, answer in enumerate(answers)]
-    assert all(right), saw(f"{right.count(True)} right answers", "20")
+    assert all(right), mismatch(f"{right.count(True)} right answers", "20")
 
 
 def test_no_zombie_and_no_descriptor_is_left(serve):
@@ -64,11 +62,11 @@ def test_no_zombie_and_no_descriptor_is_left(serve):
     server = serve()
     before = len(server.descriptors())
     load = server.load("--max-clients", "20", "--max-conns", "5", "--timeout", "60")
-    assert load.wait(60) == 0, saw(load.output.strip(), "all are answered")
+    assert load.wait(60) == 0, mismatch(load.output.strip(), "all are answered")
     server.ask_at_rest().wait_for_end()  # its child's end is seen for certain
     server.wait_until_children(0)
     more = len(server.descriptors()) - before
-    assert more == 0, saw(f"the parent has {more} more descriptors", "none")
+    assert more == 0, mismatch(f"the parent has {more} more descriptors", "none")
 
 
 def test_client_that_leaves_ends_no_server(serve):
