@@ -27,6 +27,7 @@ class Terminal(Program):
         self._taken = 0  # how much of the output was taken
         self._heard, self._heard_at = 0, time.monotonic()  # how much had come, and when
         self._typed = 0  # and how much had come when something was typed last
+        self.tty = None  # its name, where there is a shell in it
         environment = {
             "HOME": "/nonexistent",
             "LC_ALL": "C",
@@ -106,8 +107,9 @@ def shell(folder):
     terminal = Terminal([*readers_wrapper(), *bash], folder)
     # Else bash would pass over a python3 that lies where only root can read: it asks
     # access(2), which knows no capabilities.
-    terminal.type([f"hash -p {shlex.quote(python3())} python3"])
+    terminal.type([f"hash -p {shlex.quote(python3())} python3; tty"])
     wait_until(lambda: terminal.ready, "there is a prompt")
+    terminal.tty = terminal.lines[-1].partition("/dev/")[2]
     terminal.take()
     return terminal
 
