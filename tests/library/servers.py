@@ -325,10 +325,43 @@ def fill(word, values):
 
 
 def free_port():
-    """A port of 127.0.0.1 that nobody listens on: the kernel's choice (ip(7))."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return unused.getsockname()[1]
+    """A port of 127.0.0.1 that is nobody else's while this process lasts.
+
+    It lies below the ports that the kernel gives to clients (ip(7)). A process that wants
+    some takes a hundred, by a UDP socket on the first of them that it keeps: only one can
+    have that, and for TCP the port stays free. Raises RuntimeError if all are taken.
+    """
+    for port in _ports:
+        with socket.socket() as unused, contextlib.suppress(OSError):
+            unused.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("there is no free port")
+
+
+def own_ports():
+    """The ports that this process has to itself, each once."""
+    for first in range(10000, first_ephemeral_port() - 99, 100):
+        taken = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            taken.bind(("127.0.0.1", first))
+        except OSError:
+            taken.close()
+            continue
+        _taken.append(taken)
+        yield from range(first, first + 100)
+
+
+def first_ephemeral_port():
+    """The first port that the kernel gives to clients (ip(7)), or that of most systems."""
+    with contextlib.suppress(FileNotFoundError):
+        with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+            first = int(file.read().split()[0])
+            return first if first > 11000 else 32768
+    return 32768
+
+
+_taken = []
+_ports = own_ports()
 
 
 # What a user may besides, as setpriv(1) says it (capabilities(7))

@@ -241,6 +241,7 @@ class Run:
         self.folder = folder
         self.names = {}  # as for match()
         self.terminals = {}
+        self.ends = {}  # whether a terminal's last step ended in a prompt
         self.family = set()  # the PIDs of all that has run in them
         self.untrue = []
         self.left_out = []
@@ -260,8 +261,9 @@ class Run:
                     return lines
             wait_until(self.at_rest, "all that runs waits for something")
             for name, terminal in self.terminals.items():
-                if terminal.lines and not self.left_out:
-                    self.say(len(lines), f"at the end, {name} shows", terminal.lines)
+                if (terminal.lines or terminal.ready != self.ends[name]) and not self.left_out:
+                    shown = [*terminal.lines, *["a prompt"] * terminal.ready]
+                    self.say(len(lines), f"at the end, {name} shows", shown)
         finally:
             for terminal in self.terminals.values():
                 terminal.kill()
@@ -342,6 +344,7 @@ class Run:
             seen = [self.repaired(line, step.said) for line in seen]
             step = Step(step.typed, seen, terminal.ready)
         terminal.take()
+        self.ends[name] = step.ends
         return step
 
     def type(self, terminal, typed):
