@@ -11,6 +11,16 @@ from library.programs import guarded
 from library.servers import StageServer
 
 pytest_plugins = ["grading.grader"]
+AT_ONCE = 4  # tests mostly wait
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """The whole suite runs several tests at once, if pytest-xdist is installed."""
+    whole = config.args_source == config.ArgsSource.TESTPATHS
+    if whole and config.getoption("numprocesses", 0) is None:
+        config.option.numprocesses = AT_ONCE
+        config.option.maxschedchunk = 1
 
 
 def pytest_addoption(parser):
