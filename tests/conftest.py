@@ -17,8 +17,9 @@ AT_ONCE = 4  # tests mostly wait
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     """The whole suite runs several tests at once, if pytest-xdist is installed."""
+    worker = hasattr(config, "workerinput")  # itself started by pytest-xdist
     whole = config.args_source == config.ArgsSource.TESTPATHS
-    if whole and config.getoption("numprocesses", 0) is None:
+    if whole and not worker and config.getoption("numprocesses", 0) is None:
         config.option.numprocesses = AT_ONCE
         config.option.maxschedchunk = 1
 
