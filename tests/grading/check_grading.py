@@ -17,7 +17,8 @@ from xml.etree import ElementTree
 
 import pytest
 from library.programs import Program, wait_until
-from library.servers import LINUX_ONLY, ROOT, free_port
+from library.servers import ROOT, free_port
+from library.skips import LINUX_ONLY
 
 # A server as rough as there are: for all addresses, a head that ends its lines with LF
 # and says little, a short read, and output that is not flushed.

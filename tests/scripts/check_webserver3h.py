@@ -8,7 +8,7 @@ import socket
 
 from library import system
 from library.programs import mismatch, wait_until
-from library.servers import LINUX_ONLY
+from library.skips import LINUX_ONLY
 from scripts.test_webserver3h import CHUNKED, MIB, POST, ApplicationServer, whole_answer
 
 GIB = 1024 * MIB
