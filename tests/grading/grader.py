@@ -32,6 +32,7 @@ from library.servers import free_port, user_with_few_processes
 
 
 GRADING = 5  # seconds that a claim about a graded server waits for what has to come
+STARTING = 5  # seconds that it may take to start at least, as Java's does
 ALSO_ASKED = "Also asked: "  # starts the claims about what a server prints
 
 
@@ -373,7 +374,8 @@ class GradedServer(Server):
         self.asked = "/hello"  # the path that was asked for last
         self.ended_by_us = False
         self.command = grading.command
-        self.by_hand = fill(grading.command, {"{port}": "8888", "{delay}": str(delay)})
+        by_hand = str(min(delay, 60))  # nobody waits for longer
+        self.by_hand = fill(grading.command, {"{port}": "8888", "{delay}": by_hand})
         super().__init__(
             [fill(word, {"{delay}": str(delay)}) for word in command],
             delay=delay,
@@ -442,7 +444,7 @@ class GradedServer(Server):
             return found and self._listener(found[0])
 
         try:
-            self.pid = wait_until(listens, "the server listens")
+            self.pid = wait_until(listens, "the server listens", max(0, STARTING - Patience.seconds))
         except AssertionError:
             raise Unusable(
                 f"Your server runs, but does not listen on port {self.port}. Write {{port}}"

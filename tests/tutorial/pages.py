@@ -1,14 +1,14 @@
 """What is started before the first test, and looked at last: it sleeps most of the time.
 
 The pages that test_tutorial.py has followed, ours and some that are not true, and the
-server that the README grades. A plugin of pytest, loaded by conftest.py.
+server that docs/practise.md grades. A plugin of pytest, loaded by conftest.py.
 """
 
 import contextlib
 import sys
 
 import pytest
-from grading.example import readmes_example
+from grading.example import example
 from library.programs import Program
 from library.servers import ROOT
 from tutorial import follow
@@ -107,12 +107,12 @@ def pages(started_pages):
 
 @pytest.fixture(scope="session", autouse=True)
 def started_grading(request, guard, tmp_path_factory):
-    """The program that grades the README's server, if a test needs it, and its folder."""
+    """The program that grades docs/practise.md's server, if a test needs it, and its folder."""
     if not any(map(needs_graded, request.session.items)):
         yield None
         return
     folder = tmp_path_factory.mktemp("server")
-    source, tests, server, _ = readmes_example()
+    source, tests, server, _ = example()
     (folder / "my-server.py").write_text(source, encoding="utf-8")
     server = server.replace("my-server.py", str(folder / "my-server.py"))
     program = Program([sys.executable, "-m", "pytest", tests, "--server", server], cwd=ROOT)
@@ -122,7 +122,7 @@ def started_grading(request, guard, tmp_path_factory):
 
 @pytest.fixture
 def graded(started_grading):
-    """The program that grades the README's server, and the folder that this is in."""
+    """The program that grades docs/practise.md's server, and the folder that this is in."""
     return started_grading
 
 
