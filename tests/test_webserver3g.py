@@ -55,7 +55,6 @@ def test_children_that_end_together_leave_no_zombie(serve):
     server.connect_and_rest()  # it goes on
 
 
-@pytest.mark.depends_on("test_single_requests_one_at_a_time_leave_no_zombie")
 def test_128_clients_leave_no_zombie(serve):
     """128 clients at once are all served, and leave no zombie.
 
