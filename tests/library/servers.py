@@ -437,13 +437,16 @@ def assert_not_answered(client):
     assert not client.answered, mismatch("a client that has not asked is answered", "it waits")
 
 
-def assert_died_of(server, error):
+def assert_died_of(server, error, load=None):
     """Wait for its end, and assert that it says why and has a status that is not 0.
 
+    load is the program that puts load on it, if one does: the wait is for its end, too.
     error is the number of a system error, such as errno.EMFILE. What a process says of
     it is not the same in all languages: its name, its number, or what strerror(3) says.
     """
-    status = server.wait(20)
+    if load:
+        wait_until(lambda: not (server.running and load.running), "the load ends", 60)
+    status = server.wait()
     reason = os.strerror(error)
     assert status != 0, mismatch("it ends with status 0, as if all were well", "another status")
     said = server.errors + server.output
