@@ -301,11 +301,14 @@ def command_line(pid):
     return b""
 
 
-def test_page_grades_the_server_as_it_says(graded):
-    program, folder = graded
-    _, _, _, printed = example()
+def test_page_grades_the_server_as_it_says(start, tmp_path):
+    source, tests, server, printed = example()
+    (tmp_path / "my-server.py").write_text(source, encoding="utf-8")
+    server = server.replace("my-server.py", str(tmp_path / "my-server.py"))
+    grade = [sys.executable, "-m", "pytest", tests, "--server", server]
+    program = start(Program, grade, cwd=ROOT)
     assert program.wait(60) == 1
-    said = program.output.replace(f"{folder}/", "")
+    said = program.output.replace(f"{tmp_path}/", "")
     assert said.partition("\n\n")[0] == printed.strip()
 
 
