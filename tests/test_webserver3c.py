@@ -16,7 +16,8 @@ from library.servers import LONG, assert_not_answered, wait_until_printed
 def test_clients_are_all_answered_at_once_while_every_child_sleeps(serve):
     """All clients are answered at once, and a child sleeps for each of them.
 
-    Hint: Fork after accept; let the child answer and sleep, and the parent accept again.
+    Hint: Fork as soon as accept returns. The child reads, answers at once, and sleeps after
+    that. The parent accepts the next client, and waits for nobody.
     """
     server = serve(delay=LONG)
     clients = [server.ask() for _ in range(5)]

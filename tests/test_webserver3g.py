@@ -11,6 +11,19 @@ from library.programs import mismatch, wait_until
 from library.servers import assert_not_answered, wait_until_printed
 
 
+def test_single_requests_one_at_a_time_leave_no_zombie(serve):
+    """Single requests, one at a time, are all served and leave no zombie.
+
+    Hint: When a child ends, SIGCHLD comes: let its handler wait for the child.
+    """
+    server = serve()
+    for _ in range(5):
+        answer = server.ask_at_rest().wait_for_end()
+        assert body_of(answer) != b"", mismatch("the answer is empty", "a greeting")
+        server.wait_until_children(0)
+    server.connect_and_rest()  # the last child's end has not killed it
+
+
 def test_silent_client_holds_up_nobody(serve):
     """A client that connects and says nothing holds up nobody.
 
@@ -25,19 +38,6 @@ def test_silent_client_holds_up_nobody(serve):
     wait_until(lambda: server.zombies() == [], "the other client's child is reaped")
     server.ask().wait_for_answer()
     assert_not_answered(silent)
-
-
-def test_single_requests_one_at_a_time_leave_no_zombie(serve):
-    """Single requests, one at a time, are all served and leave no zombie.
-
-    Hint: When a child ends, SIGCHLD comes: let its handler wait for the child.
-    """
-    server = serve()
-    for _ in range(5):
-        answer = server.ask_at_rest().wait_for_end()
-        assert body_of(answer) != b"", mismatch("the answer is empty", "a greeting")
-        server.wait_until_children(0)
-    server.connect_and_rest()  # the last child's end has not killed it
 
 
 @pytest.mark.depends_on("test_single_requests_one_at_a_time_leave_no_zombie")

@@ -33,6 +33,7 @@ from library.servers import TRACES_ALL, as_user, free_port
 
 GRADING = 5  # seconds that a claim about a graded server waits for what has to come
 STARTING = 5  # seconds that it may take to start at least, as Java's does
+GOES_ON = "Seen      (the server ends|the connection is refused)"
 ALSO_ASKED = "Also asked: "  # starts the claims about what a server prints
 
 
@@ -117,6 +118,7 @@ def plain(text):
 
     The sequences that start with an escape are those of ECMA-48.
     """
+    text = re.sub(r"\r+\n", "\n", text)
     text = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-~])", "", text)
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 
@@ -211,7 +213,7 @@ class Grader:
             item.session.shouldfail = "the server cannot be graded"
         report.remark = remark(error)
         if not any(line.startswith("Hint ") for line in report.remark):
-            report.remark.append(f"Hint      {hint}")
+            report.remark.append(f"Hint      {better_hint(report.remark, server) or hint}")
         self.expected.update(line for line in report.remark if line.startswith("Expected"))
         if server and not server.running and not server.ended_by_us:
             status = server.popen.poll()
@@ -272,6 +274,29 @@ def remark(error):
     else:
         said, _, _ = str(error).partition("\nassert ")
     return [line.strip() for line in said.splitlines()]
+
+
+# What helps better than a claim's own hint: where the remark, and then what the server printed,
+# has this in it
+HINTS = [
+    ("the connection is ended by the server", "", "Close the connection after the answer. After"
+     " fork there are two copies, and it ends when both are closed: close the parent's, too."),
+    ("children end and stay zombies", "", "A child ends when it has answered, and nobody waits for"
+     " it here: no wait, no handler of SIGCHLD, no SIG_IGN for it."),
+    (GOES_ON, os.strerror(errno.EINTR), "A signal has interrupted a system call (EINTR). Call it"
+     " again then, or install the handler with SA_RESTART."),
+    (GOES_ON, os.strerror(errno.ECHILD), "No child is left, and wait fails with ECHILD. The handler"
+     " has to take that as its end."),
+    (GOES_ON, "", "The server has ended, and should go on. What it printed last may say why."),
+]  # fmt: skip
+
+
+def better_hint(lines, server):
+    """A hint that what was seen asks for, whichever claim it broke; None without any."""
+    for seen, said, hint in HINTS:
+        if re.search(seen, "\n".join(lines)) and said in (server.output if server else ""):
+            return hint
+    return None
 
 
 class Grading:
