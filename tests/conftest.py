@@ -5,6 +5,7 @@ Where the system lacks a program, what needs it is skipped, and pytest says so a
 
 import contextlib
 import functools
+import resource
 
 import pytest
 from library.programs import guarded
@@ -12,6 +13,7 @@ from library.servers import StageServer
 
 pytest_plugins = ["grading.grader"]
 AT_ONCE = 4  # tests mostly wait
+DESCRIPTORS = 512
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -22,6 +24,15 @@ def pytest_cmdline_main(config):
     if whole and not worker and config.getoption("numprocesses", 0) is None:
         config.option.numprocesses = AT_ONCE
         config.option.maxschedchunk = 1
+
+
+def pytest_sessionstart():
+    """The tests, and the servers that inherit the limit, have hundreds of connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < DESCRIPTORS:
+        if hard < DESCRIPTORS:
+            raise pytest.UsageError(f"The tests need {DESCRIPTORS} descriptors (ulimit -n), not {hard}")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
 
 
 def pytest_addoption(parser):

@@ -8,6 +8,7 @@ import pytest
 from library.clients import body_of
 from library.programs import mismatch
 from library.servers import wait_until_printed
+from library.skips import needs_queue
 
 
 def test_next_client_is_served_after_the_interruption(serve):
@@ -60,6 +61,7 @@ def test_children_that_end_together_leave_all_but_one_as_zombies(serve):
     serve().stop_and_go(20, left=19)
 
 
+@needs_queue(128)
 def test_128_clients_are_all_served(serve):
     """128 clients at once are all served.
 

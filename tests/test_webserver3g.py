@@ -9,6 +9,7 @@ from library import system
 from library.clients import body_of
 from library.programs import mismatch, wait_until
 from library.servers import assert_not_answered, wait_until_printed
+from library.skips import needs_queue
 
 
 def test_single_requests_one_at_a_time_leave_no_zombie(serve):
@@ -53,6 +54,7 @@ def test_children_that_end_together_leave_no_zombie(serve):
     server.connect_and_rest()  # it goes on
 
 
+@needs_queue(128)
 def test_128_clients_leave_no_zombie(serve):
     """128 clients at once are all served, and leave no zombie.
 
@@ -67,6 +69,7 @@ def test_128_clients_leave_no_zombie(serve):
 
 
 @pytest.mark.depends_on("test_128_clients_leave_no_zombie")
+@needs_queue(128)
 def test_hundreds_of_requests_leave_no_zombie_and_no_descriptor(serve):
     """500 requests leave no zombie and no descriptor.
 

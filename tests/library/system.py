@@ -3,6 +3,7 @@
 Read from /proc on Linux (proc(5)), asked of ps, lsof and netstat elsewhere.
 """
 
+import math
 import os
 import subprocess
 import sys
@@ -161,6 +162,14 @@ def listening(port):
         if row.state == LISTENING and row.port == port:
             return f"socket:[{row.inode}]", row.queued
     return None
+
+
+def longest_queue():
+    """How long a listen queue may be, whatever listen(2) says; math.inf if not known."""
+    try:
+        return int(read("/proc/sys/net/core/somaxconn"))
+    except FileNotFoundError:
+        return math.inf
 
 
 def queued(port):
