@@ -6,13 +6,18 @@ Type    python3 webserver3h.py                  in one terminal,
         curl localhost:8888/hello               in another.
         python3 webserver3h.py flaskapp:app     serves app of flaskapp.py.
 Expect  The application's answer. The server prints a line for each request:
-        client, request line, status, bytes of the body, milliseconds.
+        client, request line, status, bytes of the body, and the milliseconds
+        since the request's first byte.
 Try     curl -v -T a-large-file localhost:8888  It asks with "Expect" whether
         to send the file. This application answers and reads nothing of it.
         Ctrl-C while a request is served: it is finished first.
         Ctrl-C once more: the server ends at once.
-Next    docs/3h.md says what it is not, and how the same application goes on
-        from here, under gunicorn.
+Note    While an application computes or sleeps, nobody notices that its client
+        has left, and the child stays. Give all that it waits for a timeout, or
+        let signal.alarm(60), called at its start, end the child. A client that
+        leaves is noticed when a piece of the answer is sent, or an empty one.
+Next    webserver4a.py forks its children before the clients come. docs/3h.md
+        says what 3h is not, and how its application goes on under gunicorn.
 """
 
 import argparse
@@ -28,6 +33,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 import time
 import traceback
 import urllib.parse
@@ -38,6 +44,8 @@ REQUEST_QUEUE_SIZE = 1024
 BLOCK = 64 * 1024  # bytes: at once, and at most for a head
 HEAD_TIME = 10  # seconds, at most, for a head
 PACE = 500 * 1000  # bytes of a body that a client has to send or read in --timeout
+MEMORY = 1024 * 1024  # bytes of a chunked body; more are kept in a file
+CHUNKED_MOST = 1024 * MEMORY  # bytes of a chunked body, at most
 LINGER = 5  # seconds, at most, for what a client sends when it has its answer
 SMALL = 8 * 1024  # bytes of an answer that are on their way at once (RFC 6928)
 RESET = struct.pack("ii", 1, 0)  # for SO_LINGER: what close does (socket(7))
@@ -50,22 +58,87 @@ def hello_world(environ, start_response):
     return [b"Hello, World!\n"]
 
 
+def make_listen_socket(host, port):
+    listen_socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listen_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listen_socket.bind((host, port))
+        listen_socket.listen(REQUEST_QUEUE_SIZE)
+    except (OSError, OverflowError, TypeError) as error:
+        message = f"Cannot listen on {host} port {port}: {error}"
+        if errno.EADDRINUSE in error.args:
+            message += ". Is an earlier stage still running?"
+        sys.exit(message)
+    return listen_socket
+
+
+def serve_forever(listen_socket, application, options):
+    signals, signals_write = os.pipe()  # Python writes to it which signal has come
+    os.set_blocking(signals_write, False)
+    signal.set_wakeup_fd(signals_write, warn_on_full_buffer=False)
+    handled = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM)
+    for number in handled:
+        signal.signal(number, lambda signum, frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)  # whoever started it
+    # For each connection: so that the kernel does not keep megabytes for a client.
+    listen_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BLOCK)
+    listen_socket.setblocking(False)
+    show(f"Serving HTTP on port {listen_socket.getsockname()[1]} ...")
+    children = set()
+    while True:
+        room = len(children) < options.max_children  # else clients wait in the queue
+        sources = [signals, listen_socket] if room else [signals]
+        ready, _, _ = select.select(sources, [], [])
+        if signals in ready:
+            if told_to_end(signals):
+                break
+            grim_reaper(children)
+        if listen_socket not in ready:
+            continue
+        try:
+            client_connection, client_address = listen_socket.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            continue  # the client is gone
+        except OSError as error:  # no descriptor: let some connections end
+            show(f"accept failed, trying again: {error}", 2)
+            time.sleep(1)
+            continue
+        try:
+            pid = os.fork()
+        except OSError as error:  # no process: give up this client
+            show(f"fork failed, one client given up: {error}", 2)
+            client_connection.close()
+            continue
+        if pid == 0:  # the child
+            try:
+                signal.set_wakeup_fd(-1)  # the parent ends by signals, the child with its answer
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)  # but kill CHILD ends it
+                listen_socket.close()  # the child's copy
+                handle_request(client_connection, client_address, application, options)
+            finally:
+                os._exit(0)
+        children.add(pid)
+        client_connection.close()  # the parent's copy
+    listen_socket.close()
+    finish(children, signals, options.timeout)
+
+
 def handle_request(client_connection, client_address, application, options):
-    began = time.monotonic()
     connection = Connection(client_connection, options.timeout)
     answer = Answer(connection)
-    body, trouble = None, ""
+    body, trouble, gone = None, "", ""
     try:
         connection.receive()
     except (RequestError, ClientGone):
         return connection.end(True)  # who sends nothing gets nothing
+    began = time.monotonic()
     try:
         head = read_head(connection)
         body = Body(connection, head, answer)
         environ = make_environ(head, body, client_connection, client_address)
         answer.run(application, environ)
     except ClientGone:
-        pass
+        gone = ", client gone"
     except RequestError as error:
         answer.fail(error)
     except BaseException as error:  # whatever the application does
@@ -73,15 +146,13 @@ def handle_request(client_connection, client_address, application, options):
         answer.fail(error)
     milliseconds = round(1000 * (time.monotonic() - began))
     connection.end(answer.complete)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(LINGER + 1)  # ends this process, if it has to wait to print
     if trouble:
         show(trouble.rstrip(), 2)
     show(
         f"{client_address[0]}:{client_address[1]} {connection.request_line!a}"
-        f" {answer.status[:3] or '-'} {answer.sent} bytes {milliseconds} ms"
+        f" {answer.status[:3] or '-'} {answer.sent} bytes {milliseconds} ms{gone}"
     )
-    quiet = body and body.ended and not connection.received and answer.sent <= SMALL
+    quiet = body and not body.left and not connection.received and answer.sent <= SMALL
     connection.drain(0.001 if quiet else LINGER)
     for file in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
@@ -89,12 +160,11 @@ def handle_request(client_connection, client_address, application, options):
 
 
 def show(text, descriptor=1):
-    """Print a line, unless nobody reads it: then it is dropped. Returns its length."""
-    try:
+    """Print a line. One that nobody reads is dropped: no client waits for the log."""
+    with contextlib.suppress(OSError):
         _, ready, _ = select.select([], [descriptor], [], 0)
-        return os.write(descriptor, f"{text}\n".encode()) if ready else 0
-    except OSError:
-        return 0
+        if ready:
+            os.write(descriptor, f"{text}\n".encode())
 
 
 BAD_REQUEST = "400 Bad Request"
@@ -156,10 +226,11 @@ class Connection:
         searched = 0
         while (end := self.received.find(b"\n", searched, room)) < 0:
             searched = len(self.received)
-            require(searched < room, "it is too long", too_long)
+            require(searched < room, "a line is too long", too_long)
             self.receive()
         line = self.take(end + 1)
-        require(line.endswith(b"\r\n"), "a line has to end with CR LF")
+        # A server may take LF alone (RFC 9112, 2.2). Where another does not, it is an attack.
+        require(line.endswith(b"\r\n"), "a line has to end with CR LF, not LF alone: try nc -C")
         return line[:-2].decode("latin-1")
 
     @property
@@ -184,6 +255,14 @@ class Connection:
         except OSError:
             raise ClientGone
 
+    def require_client(self):
+        """Raise ClientGone if the client has closed the connection, or its sending half."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN | getattr(select, "POLLRDHUP", 0))
+        for _, events in poll.poll(0):
+            if events & ~select.POLLIN:  # behind what it has sent before
+                raise ClientGone
+
     def end(self, complete):
         """End the answer, or if it is not complete the connection, with a reset."""
         if not complete:
@@ -206,9 +285,9 @@ class Connection:
 # A request is refused if it is not well-formed (RFC 9110, RFC 9112). Where two programs
 # take the same bytes for different requests, an attacker gets in between.
 
-TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-TEXT = r"[\t -~\x80-\xff]*"  # bytes decoded from Latin-1
-HEAD_TOO_LARGE = "431 Request Header Fields Too Large"
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, 5.6.2
+TEXT = r"[\t -~\x80-\xff]*"  # bytes decoded from Latin-1 (RFC 9110, 5.5)
+HEAD_TOO_LARGE = "431 Request Header Fields Too Large"  # RFC 6585, 5
 
 
 class Head(NamedTuple):
@@ -223,29 +302,32 @@ class Head(NamedTuple):
 
 
 EMPTY_LINES = 8  # at most, before a request (RFC 9112, 2.2)
-REQUEST_LINE = re.compile(rf"({TOKEN}) ([!\"$-~]+) HTTP/([0-9])\.([0-9])")
-HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z_.~!$&'()*+,;=%-]*)(:[0-9]*)?")
+REQUEST_LINE = re.compile(rf"({TOKEN}) ([!\"$-~]+) HTTP/([0-9])\.([0-9])")  # RFC 9112, 3
 
 
 def read_head(connection):
     for _ in range(EMPTY_LINES + 1):
-        line = connection.read_line(BLOCK, HEAD_TOO_LARGE)
+        line = connection.read_line(BLOCK, "414 URI Too Long")  # RFC 9112, 3
         if line:
             break
+    for byte in re.findall("[^ -~]", line):
+        reason = "the request line has the byte 0x{0:02X}: a URI writes it as %{0:02X}"
+        raise RequestError(reason.format(ord(byte)), BAD_REQUEST)
     found = REQUEST_LINE.fullmatch(line)
-    require(found, "not a request line")
+    require(found, "not a request line, such as GET /hello HTTP/1.1")
     method, target, major, minor = found.groups()
     require(major == "1", "this is HTTP/1.1", "505 HTTP Version Not Supported")
     fields = read_fields(connection, BLOCK - len(line) - 2)
-    require("host" in fields or minor == "0", "no Host")
-    require(HOST.fullmatch(fields.get("host", "")), "not a host")
+    require("host" in fields or minor == "0", "no Host")  # RFC 9112, 3.2
+    if fields.get("host"):
+        require_host(fields["host"])
     authority, path, query = split_target(method, target)
     if authority:  # goes before the field (RFC 9112, 3.2.2)
         fields["host"] = authority
     return Head(method, path, query, minor, fields, length_of_body(fields, minor))
 
 
-FIELD = re.compile(rf"({TOKEN}):({TEXT})")
+FIELD = re.compile(rf"({TOKEN}):({TEXT})")  # RFC 9112, 5
 ONLY_ONCE = ("content-length", "content-type", "host")
 
 
@@ -260,27 +342,41 @@ def read_fields(connection, room=BLOCK):
         found = FIELD.fullmatch(line)
         require(found, "not a header field")
         name, value = found[1].lower(), found[2].strip(" \t")
-        if name in fields:
+        if name in fields:  # RFC 9110, 5.3; RFC 6265, 5.4
             require(name not in ONLY_ONCE, f"{name} comes twice")
             value = fields[name] + ("; " if name == "cookie" else ", ") + value
         fields[name] = value
 
 
+ESCAPE = "%[0-9A-Fa-f]{2}"
+HOST = re.compile(rf"(?:\[(.*)\]|(?:[0-9A-Za-z_.~!$&'()*+,;=-]|{ESCAPE})+)(?::[0-9]*)?")
+
+
+def require_host(host):
+    """A name or an address, and maybe a port (RFC 9110, 4.2.1 and 7.2; RFC 3986, 3.2.2)."""
+    found = HOST.fullmatch(host)
+    require(found, "not a host")
+    try:
+        socket.inet_pton(socket.AF_INET6, found[1] or "::")
+    except (OSError, ValueError):
+        raise RequestError("not a host", BAD_REQUEST)
+
+
 TARGET = re.compile(r"(?:[Hh][Tt][Tt][Pp]://([^/?]+))?(/[^?]*)?(?:\?(.*))?")
-BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 def split_target(method, target):
-    """The host, if it says one, the path and the query of a request's target."""
+    """The host, if it says one, the path and the query (RFC 9112, 3.2)."""
     require(method != "CONNECT", "this is not a proxy")
     if (method, target) == ("OPTIONS", "*"):
         return None, "", ""
     found = TARGET.fullmatch(target)
     require(found and (found[1] or found[2]), "not a path")
+    lone = "%" in re.sub(ESCAPE, "", target)  # RFC 3986, 2.1
+    require(not lone, "a % without two hexadecimal digits: a URI writes it as %25")
     authority, path, query = found.groups()
-    require(not BAD_ESCAPE.search(path or ""), "not a path")
     if authority:
-        require(HOST.fullmatch(authority) and authority[0] != ":", "not a host")
+        require_host(authority)
     return authority, path or "/", query or ""
 
 
@@ -293,33 +389,75 @@ def length_of_body(fields, minor):
     require(LENGTH.fullmatch(length), "not a length")
     if "transfer-encoding" not in fields:
         return int(length)
-    require("content-length" not in fields, "a length and a transfer coding")
-    require(minor != "0", "a transfer coding in HTTP/1.0")
-    coding = fields["transfer-encoding"].lower()
-    known = {word.strip() for word in coding.split(",")} <= {"chunked", ""}
-    require(known, "unknown transfer coding", "501 Not Implemented")
-    require(coding == "chunked", "not chunked once")
+    require("content-length" not in fields, "a length and a transfer coding")  # 6.1
+    require(minor != "0", "a transfer coding in HTTP/1.0")  # 6.1
+    codings = [coding.strip(" \t") for coding in fields["transfer-encoding"].lower().split(",")]
+    require(codings[-1] == "chunked", "the last transfer coding is not chunked")  # 6.3
+    known = set(codings) <= {"chunked", ""}
+    require(known, "unknown transfer coding", "501 Not Implemented")  # 6.1
+    require(codings == ["chunked"], "not chunked once")  # 6.1
     return None
 
 
-CHUNK_SIZE = re.compile(rf"([0-9A-Fa-f]{{1,15}})([ \t]*;{TEXT})?")
+QUOTED = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'  # RFC 9110, 5.6.4
+EXTENSION = rf"[ \t]*;[ \t]*{TOKEN}(?:[ \t]*=[ \t]*(?:{TOKEN}|{QUOTED}))?"
+CHUNK_SIZE = re.compile(rf"([0-9A-Fa-f]{{1,15}})((?:{EXTENSION})*)")  # RFC 9112, 7.1
 
 
 class Body(io.RawIOBase):
-    """The body of a request as a file: it is received when it is read."""
+    """The body of a request as a file: it is received when it is read. A chunked one is
+    received before the application is called, which gets its length."""
+
+    chunks = None  # the file of a chunked body
 
     def __init__(self, connection, head, answer):
         self.connection = connection
         self.answer = answer
-        self.chunked = head.length is None
-        self.left = head.length or 0  # bytes of the body, or of the chunk
+        self.left = self.length = head.length or 0  # bytes, to receive and in all
         expects = head.fields.get("expect", "").lower()
         self.expects_continue = expects == "100-continue" and head.minor != "0"
         connection.allow(connection.timeout)
+        if head.length is None:
+            self.invite()
+            self.chunks = self.receive_chunks()
 
-    @property
-    def ended(self):
-        return not self.left and not self.chunked
+    def invite(self):
+        """Tell a client that waits for it to send the body (RFC 9110, 10.1.1)."""
+        if self.expects_continue and not self.connection.received and not self.answer.begun:
+            self.connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.expects_continue = False
+
+    def receive(self, size):
+        """Receive some of the body, at most size bytes."""
+        if not self.connection.received:
+            self.connection.receive()
+        data = self.connection.take(size)
+        self.connection.allow(len(data) / PACE * self.connection.timeout)
+        return data
+
+    def receive_chunks(self):
+        """Receive a chunked body (RFC 9112, 7.1). Returns a file with what it says."""
+        file, extensions = tempfile.SpooledTemporaryFile(MEMORY), 0
+        while True:
+            found = CHUNK_SIZE.fullmatch(self.connection.read_line())
+            require(found, "not the size of a chunk")
+            extensions += len(found[2])
+            require(extensions <= BLOCK, "too many chunk extensions")  # 7.1.1
+            left = int(found[1], 16)
+            self.length += left
+            require(self.length <= CHUNKED_MOST, "too many chunks", "413 Content Too Large")
+            if not left:
+                break
+            while left:
+                data = self.receive(left)
+                left -= len(data)
+                file.write(data)
+            while len(self.connection.received) < 2:
+                self.connection.receive()
+            require(self.connection.take(2) == b"\r\n", "a chunk is longer than it says")
+        read_fields(self.connection)  # the trailer
+        file.seek(0)
+        return file
 
     def readable(self):
         return True
@@ -332,27 +470,13 @@ class Body(io.RawIOBase):
         return len(data)
 
     def read_some(self, size):
-        connection = self.connection
-        if self.ended:
-            return b""
-        if self.expects_continue and not connection.received and not self.answer.begun:
-            connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self.expects_continue = False
+        if self.chunks:
+            return self.chunks.read(size)
         if not self.left:
-            found = CHUNK_SIZE.fullmatch(connection.read_line())
-            require(found, "not the size of a chunk")
-            self.left = int(found[1], 16)
-            if not self.left:  # the last chunk, and then a trailer
-                self.chunked = False
-                read_fields(connection)
-                return b""
-        if not connection.received:
-            connection.receive()
-        data = connection.take(min(size, self.left))
+            return b""
+        self.invite()
+        data = self.receive(min(size, self.left))
         self.left -= len(data)
-        connection.allow(len(data) / PACE * connection.timeout)
-        if self.chunked and not self.left:
-            require(not connection.read_line(room=2), "not a chunk's end")
         return data
 
 
@@ -366,18 +490,21 @@ def make_environ(head, body, client_connection, client_address):
         "QUERY_STRING": head.query,
         "SERVER_NAME": server_name,
         "SERVER_PORT": str(server_port),
-        "SERVER_PROTOCOL": f"HTTP/1.{head.minor}",
+        "SERVER_PROTOCOL": "HTTP/1.0" if head.minor == "0" else "HTTP/1.1",  # RFC 9110, 2.5
         "REMOTE_ADDR": client_address[0],
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
         "wsgi.input": io.BufferedReader(body, BLOCK),
-        "wsgi.input_terminated": True,  # so that frameworks read a chunked body
+        "wsgi.input_terminated": True,  # it ends where the body does
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": False,
         "wsgi.multiprocess": True,
         "wsgi.run_once": True,
     }
-    for name, value in head.fields.items():
+    fields = head.fields
+    if fields.pop("transfer-encoding", None):
+        fields["content-length"] = str(body.length)  # RFC 9112, 7.1.3
+    for name, value in fields.items():
         if "_" not in name:  # or it could pass for one with a hyphen
             key = name.upper().replace("-", "_")
             own = key in ("CONTENT_TYPE", "CONTENT_LENGTH")
@@ -408,6 +535,8 @@ class Answer:
             for data in body:
                 if one_piece:
                     self.length = len(data)
+                elif not data:
+                    self.connection.require_client()
                 self.write(data)
                 if data and self.left == 0:
                     break
@@ -450,9 +579,12 @@ class Answer:
         lengths = [v for name, v in headers if name.lower() == "content-length"]
         if len(lengths) > 1 or lengths and not LENGTH.fullmatch(lengths[0]):
             raise ValueError(f"not one length: {lengths}")
+        if status[:3] in ("204", "205"):  # RFC 9110, 8.6 and 15.3.6
+            headers = [field for field in headers if field[0].lower() != "content-length"]
+            headers += [("Content-Length", "0")] * (status[:3] == "205")
         self.status, self.headers = status, headers
         self.head_only = self.connection.request_line.startswith("HEAD ")
-        self.no_body = status[:3] in ("204", "304")
+        self.no_body = status[:3] in ("204", "205", "304")  # RFC 9112, 6.3
         self.left = int(lengths[0]) if lengths else None
         if self.head_only or self.no_body:
             self.left = 0
@@ -479,8 +611,7 @@ class Answer:
         names = [name.lower() for name, _ in self.headers]
         lines = [f"HTTP/1.1 {self.status}", "Connection: close"]
         for name, value in self.headers:
-            no_length = self.status[:3] == "204" and name.lower() == "content-length"
-            if not no_length and not is_hop_by_hop(name):
+            if not is_hop_by_hop(name):  # the connection is ours (RFC 9110, 7.6.1)
                 lines.append(f"{name}: {value}")
         if "date" not in names:
             lines.append(f"Date: {email.utils.formatdate(usegmt=True)}")
@@ -505,71 +636,6 @@ class Answer:
             self.start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
             self.write(text)
             self.complete = True
-
-
-def make_listen_socket(host, port):
-    listen_socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listen_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listen_socket.bind((host, port))
-        listen_socket.listen(REQUEST_QUEUE_SIZE)
-    except (OSError, OverflowError, TypeError) as error:
-        message = f"Cannot listen on {host} port {port}: {error}"
-        if errno.EADDRINUSE in error.args:
-            message += ". Is an earlier stage still running?"
-        sys.exit(message)
-    return listen_socket
-
-
-def serve_forever(listen_socket, application, options):
-    signals, signals_write = os.pipe()  # Python writes to it which signal has come
-    os.set_blocking(signals_write, False)
-    signal.set_wakeup_fd(signals_write, warn_on_full_buffer=False)
-    handled = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM)
-    for number in handled:
-        signal.signal(number, lambda signum, frame: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)  # whoever started it
-    # For each connection: so that the kernel does not keep megabytes for a client.
-    listen_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BLOCK)
-    listen_socket.setblocking(False)
-    if not show(f"Serving HTTP on port {listen_socket.getsockname()[1]} ..."):
-        show("Cannot print. Clients are served all the same.", 2)
-    children = set()
-    while True:
-        room = len(children) < options.max_children  # else clients wait in the queue
-        sources = [signals, listen_socket] if room else [signals]
-        ready, _, _ = select.select(sources, [], [])
-        if signals in ready:
-            if told_to_end(signals):
-                break
-            grim_reaper(children)
-        if listen_socket not in ready:
-            continue
-        try:
-            client_connection, client_address = listen_socket.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            continue  # the client is gone
-        except OSError as error:  # no descriptor: let some connections end
-            show(f"accept failed, trying again: {error}", 2)
-            time.sleep(1)
-            continue
-        try:
-            pid = os.fork()
-        except OSError as error:  # no process: give up this client
-            show(f"fork failed, one client given up: {error}", 2)
-            client_connection.close()
-            continue
-        if pid == 0:  # the child
-            try:
-                signal.set_wakeup_fd(-1)  # signals: none of its business
-                listen_socket.close()  # the child's copy
-                handle_request(client_connection, client_address, application, options)
-            finally:
-                os._exit(0)
-        children.add(pid)
-        client_connection.close()  # the parent's copy
-    listen_socket.close()
-    finish(children, signals, options.timeout)
 
 
 def told_to_end(signals):
@@ -603,23 +669,24 @@ def finish(children, signals, timeout):
         os.waitpid(pid, 0)
 
 
-def open_missing_streams():
-    """Open what is closed of descriptors 0 to 2, or a connection gets its number."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            stream = open(os.devnull, mode, encoding="utf-8")
-            os.set_inheritable(stream.fileno(), True)
-            setattr(sys, name, stream)
-
-
 def find_application(name):
-    """The application that MODULE:CALLABLE names, found from the current folder."""
+    """The application that MODULE:CALLABLE names, found from the current folder; or what a
+    function MODULE:FUNCTION() returns."""
     module, _, attribute = name.partition(":")
+    plain = re.sub(r"^[./]+|\.py$", "", module).replace("/", ".")
+    if not attribute or plain != module or not module:
+        right = f"{plain or 'flaskapp'}:{attribute or 'app'}"
+        sys.exit(f"Cannot serve {name}: write MODULE:CALLABLE, such as {right}")
     sys.path.insert(0, os.getcwd())
     try:
-        application = getattr(importlib.import_module(module), attribute, None)
-    except (ImportError, TypeError, ValueError) as error:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise  # what the module imports is its author's affair, as all its errors are
         sys.exit(f"Cannot serve {name}: {error}")
+    application = getattr(found, attribute.removesuffix("()"), None)
+    if attribute.endswith("()") and callable(application):
+        application = application()
     if not callable(application):
         sys.exit(f"Cannot serve {name}: {module} has no such callable")
     return application
@@ -652,7 +719,6 @@ def parse_options():
 
 
 def main():
-    open_missing_streams()
     options = parse_options()
     application = hello_world
     if options.application:
