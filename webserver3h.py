@@ -6,16 +6,15 @@ Type    python3 webserver3h.py                  in one terminal,
         curl localhost:8888/hello               in another.
         python3 webserver3h.py flaskapp:app     serves app of flaskapp.py.
 Expect  The application's answer. The server prints a line for each request:
-        client, request line, status, bytes of the body, and the milliseconds
-        since the request's first byte.
+        client, request line, status, bytes of the body, and milliseconds since
+        the first byte of the request.
 Try     curl -v -T a-large-file localhost:8888  It asks with "Expect" whether
         to send the file. This application answers and reads nothing of it.
         Ctrl-C while a request is served: it is finished first.
         Ctrl-C once more: the server ends at once.
-Note    While an application computes or sleeps, nobody notices that its client
-        has left, and the child stays. Give all that it waits for a timeout, or
-        let signal.alarm(60), called at its start, end the child. A client that
-        leaves is noticed when a piece of the answer is sent, or an empty one.
+Note    A client that leaves is noticed at the next piece of the answer, also an
+        empty one; not while the application computes or sleeps. Give what it
+        waits for a timeout, or let signal.alarm(60) at its start end the child.
 Next    webserver4a.py forks its children before the clients come. docs/3h.md
         says what 3h is not, and how its application goes on under gunicorn.
 """
@@ -37,7 +36,6 @@ import tempfile
 import time
 import traceback
 import urllib.parse
-from typing import NamedTuple, Optional
 from wsgiref.util import is_hop_by_hop
 
 REQUEST_QUEUE_SIZE = 1024
@@ -49,7 +47,6 @@ CHUNKED_MOST = 1024 * MEMORY  # bytes of a chunked body, at most
 LINGER = 5  # seconds, at most, for what a client sends when it has its answer
 SMALL = 8 * 1024  # bytes of an answer that are on their way at once (RFC 6928)
 RESET = struct.pack("ii", 1, 0)  # for SO_LINGER: what close does (socket(7))
-NO_RESET = struct.pack("ii", 0, 0)
 
 
 def hello_world(environ, start_response):
@@ -89,10 +86,8 @@ def serve_forever(listen_socket, application, options):
         room = len(children) < options.max_children  # else clients wait in the queue
         sources = [signals, listen_socket] if room else [signals]
         ready, _, _ = select.select(sources, [], [])
-        if signals in ready:
-            if told_to_end(signals):
-                break
-            grim_reaper(children)
+        if signals in ready and grim_reaper(children, signals):
+            break
         if listen_socket not in ready:
             continue
         try:
@@ -133,16 +128,13 @@ def handle_request(client_connection, client_address, application, options):
         return connection.end(True)  # who sends nothing gets nothing
     began = time.monotonic()
     try:
-        head = read_head(connection)
-        body = Body(connection, head, answer)
-        environ = make_environ(head, body, client_connection, client_address)
-        answer.run(application, environ)
+        head, fields = read_head(connection)
+        body = Body(connection, answer, fields, head["SERVER_PROTOCOL"])
+        answer.run(application, make_environ(head, fields, body, client_address))
     except ClientGone:
         gone = ", client gone"
-    except RequestError as error:
-        answer.fail(error)
     except BaseException as error:  # whatever the application does
-        trouble = traceback.format_exc()
+        trouble = "" if isinstance(error, RequestError) else traceback.format_exc()
         answer.fail(error)
     milliseconds = round(1000 * (time.monotonic() - began))
     connection.end(answer.complete)
@@ -155,19 +147,14 @@ def handle_request(client_connection, client_address, application, options):
     quiet = body and not body.left and not connection.received and answer.sent <= SMALL
     connection.drain(0.001 if quiet else LINGER)
     for file in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            file.flush()  # os._exit does not
+        file.flush()  # os._exit does not
 
 
 def show(text, descriptor=1):
     """Print a line. One that nobody reads is dropped: no client waits for the log."""
     with contextlib.suppress(OSError):
-        _, ready, _ = select.select([], [descriptor], [], 0)
-        if ready:
+        if select.select([], [descriptor], [], 0)[1]:
             os.write(descriptor, f"{text}\n".encode())
-
-
-BAD_REQUEST = "400 Bad Request"
 
 
 class RequestError(Exception):
@@ -178,7 +165,7 @@ class ClientGone(Exception):
     """The client has closed the connection, or does not read any more."""
 
 
-def require(condition, reason, status=BAD_REQUEST):
+def require(condition, reason, status="400 Bad Request"):
     if not condition:
         raise RequestError(reason, status)
 
@@ -187,8 +174,7 @@ class Connection:
     """A client's connection: receive, read a line, send, end."""
 
     def __init__(self, client_connection, timeout):
-        self.socket = client_connection
-        self.timeout = timeout
+        self.socket, self.timeout = client_connection, timeout
         self.patience = min(HEAD_TIME, timeout)  # seconds left to wait for what it sends
         self.received = bytearray()  # and not used yet
         self.beginning = b""  # of all that was received
@@ -217,11 +203,10 @@ class Connection:
         self.patience = min(self.patience + seconds, self.timeout)
 
     def take(self, size):
-        data = bytes(self.received[:size])
-        del self.received[:size]
+        data, self.received[:size] = bytes(self.received[:size]), b""
         return data
 
-    def read_line(self, room=BLOCK, too_long=BAD_REQUEST):
+    def read_line(self, room=BLOCK, too_long="400 Bad Request"):
         """Receive a line of at most room bytes. Returns it without its CR LF."""
         searched = 0
         while (end := self.received.find(b"\n", searched, room)) < 0:
@@ -240,9 +225,8 @@ class Connection:
         return line.rstrip(b"\r").decode("latin-1")
 
     def send(self, data):
-        """Send all of data. The client gets --timeout seconds to take some of it; and as
-        long again for each PACE bytes that it may not have read yet, as the kernels keep
-        them for it: it may be reading all the time, though nothing more can be sent."""
+        """Send all of data. The client gets --timeout seconds to take some of it, and as
+        long again for each PACE bytes that the kernels keep and it may not have read yet."""
         data = memoryview(data)
         try:
             while data:
@@ -259,17 +243,15 @@ class Connection:
         """Raise ClientGone if the client has closed the connection, or its sending half."""
         poll = select.poll()
         poll.register(self.socket, select.POLLIN | getattr(select, "POLLRDHUP", 0))
-        for _, events in poll.poll(0):
-            if events & ~select.POLLIN:  # behind what it has sent before
-                raise ClientGone
+        if any(events & ~select.POLLIN for _, events in poll.poll(0)):
+            raise ClientGone
 
     def end(self, complete):
         """End the answer, or if it is not complete the connection, with a reset."""
-        if not complete:
-            self.socket.close()
-            return
         with contextlib.suppress(OSError):  # it has been reset
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_RESET)
+            if not complete:
+                return self.socket.close()
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
             self.socket.shutdown(socket.SHUT_WR)
 
     def drain(self, seconds):
@@ -287,58 +269,50 @@ class Connection:
 
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, 5.6.2
 TEXT = r"[\t -~\x80-\xff]*"  # bytes decoded from Latin-1 (RFC 9110, 5.5)
-HEAD_TOO_LARGE = "431 Request Header Fields Too Large"  # RFC 6585, 5
-
-
-class Head(NamedTuple):
-    """What the head of a request says."""
-
-    method: str
-    path: str  # as it came, with its escapes
-    query: str
-    minor: str  # of the version, HTTP/1.x
-    fields: dict  # from names, in small letters, to values
-    length: Optional[int]  # of the body in bytes; None: it is chunked
-
-
-EMPTY_LINES = 8  # at most, before a request (RFC 9112, 2.2)
 REQUEST_LINE = re.compile(rf"({TOKEN}) ([!\"$-~]+) HTTP/([0-9])\.([0-9])")  # RFC 9112, 3
+FIELD = re.compile(rf"({TOKEN}):({TEXT})")  # RFC 9112, 5
+ONLY_ONCE = ("content-length", "content-type", "host")  # RFC 9110, 5.3
+ESCAPE = "%[0-9A-Fa-f]{2}"
+HOST = re.compile(rf"(?:\[([0-9A-Fa-f:.]+)\]|(?:[0-9A-Za-z_.~!$&'()*+,;=-]|{ESCAPE})+)(?::[0-9]*)?")
+TARGET = re.compile(r"(?:[Hh][Tt][Tt][Pp]://([^/?]+))?(/[^?]*)?(?:\?(.*))?")  # RFC 9112, 3.2
+LENGTH = re.compile(r"[0-9]{1,18}")
+QUOTED = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'  # RFC 9110, 5.6.4
+EXTENSION = rf"[ \t]*;[ \t]*{TOKEN}(?:[ \t]*=[ \t]*(?:{TOKEN}|{QUOTED}))?"
+CHUNK_SIZE = re.compile(rf"([0-9A-Fa-f]{{1,15}})((?:{EXTENSION})*)")  # RFC 9112, 7.1
+STATUS = re.compile(rf"[2-9][0-9][0-9] {TEXT}")  # RFC 9112, 4
 
 
 def read_head(connection):
-    for _ in range(EMPTY_LINES + 1):
+    """What the request line says, as PEP 3333 names it, and the fields by small names."""
+    for _ in range(9):  # at most 8 empty lines before it (RFC 9112, 2.2)
         line = connection.read_line(BLOCK, "414 URI Too Long")  # RFC 9112, 3
         if line:
             break
-    for byte in re.findall("[^ -~]", line):
-        reason = "the request line has the byte 0x{0:02X}: a URI writes it as %{0:02X}"
-        raise RequestError(reason.format(ord(byte)), BAD_REQUEST)
+    bad = b"".join(re.findall(b"[^ -~]", line.encode("latin-1"))).hex().upper()
+    require(not bad, f"the request line has the byte 0x{bad[:2]}: a URI writes it as %{bad[:2]}")
     found = REQUEST_LINE.fullmatch(line)
     require(found, "not a request line, such as GET /hello HTTP/1.1")
     method, target, major, minor = found.groups()
     require(major == "1", "this is HTTP/1.1", "505 HTTP Version Not Supported")
     fields = read_fields(connection, BLOCK - len(line) - 2)
     require("host" in fields or minor == "0", "no Host")  # RFC 9112, 3.2
-    if fields.get("host"):
-        require_host(fields["host"])
     authority, path, query = split_target(method, target)
-    if authority:  # goes before the field (RFC 9112, 3.2.2)
-        fields["host"] = authority
-    return Head(method, path, query, minor, fields, length_of_body(fields, minor))
-
-
-FIELD = re.compile(rf"({TOKEN}):({TEXT})")  # RFC 9112, 5
-ONLY_ONCE = ("content-length", "content-type", "host")
+    for host in filter(None, (fields.get("host"), authority)):
+        require_host(host)
+        fields["host"] = host  # the authority goes before the field (RFC 9112, 3.2.2)
+    return {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": urllib.parse.unquote_to_bytes(path).decode("latin-1"),
+        "QUERY_STRING": query,
+        "SERVER_PROTOCOL": "HTTP/1.0" if minor == "0" else "HTTP/1.1",  # RFC 9110, 2.5
+    }, fields
 
 
 def read_fields(connection, room=BLOCK):
     """Receive header fields, or those of a trailer, up to the empty line."""
     fields = {}
-    while True:
-        line = connection.read_line(room, HEAD_TOO_LARGE)
+    while line := connection.read_line(room, "431 Request Header Fields Too Large"):
         room -= len(line) + 2
-        if not line:
-            return fields
         found = FIELD.fullmatch(line)
         require(found, "not a header field")
         name, value = found[1].lower(), found[2].strip(" \t")
@@ -346,23 +320,16 @@ def read_fields(connection, room=BLOCK):
             require(name not in ONLY_ONCE, f"{name} comes twice")
             value = fields[name] + ("; " if name == "cookie" else ", ") + value
         fields[name] = value
-
-
-ESCAPE = "%[0-9A-Fa-f]{2}"
-HOST = re.compile(rf"(?:\[(.*)\]|(?:[0-9A-Za-z_.~!$&'()*+,;=-]|{ESCAPE})+)(?::[0-9]*)?")
+    return fields
 
 
 def require_host(host):
     """A name or an address, and maybe a port (RFC 9110, 4.2.1 and 7.2; RFC 3986, 3.2.2)."""
     found = HOST.fullmatch(host)
-    require(found, "not a host")
-    try:
-        socket.inet_pton(socket.AF_INET6, found[1] or "::")
-    except (OSError, ValueError):
-        raise RequestError("not a host", BAD_REQUEST)
-
-
-TARGET = re.compile(r"(?:[Hh][Tt][Tt][Pp]://([^/?]+))?(/[^?]*)?(?:\?(.*))?")
+    with contextlib.suppress(OSError):
+        if found and socket.inet_pton(socket.AF_INET6, found[1] or "::"):
+            return
+    raise RequestError("not a host", "400 Bad Request")
 
 
 def split_target(method, target):
@@ -375,83 +342,62 @@ def split_target(method, target):
     lone = "%" in re.sub(ESCAPE, "", target)  # RFC 3986, 2.1
     require(not lone, "a % without two hexadecimal digits: a URI writes it as %25")
     authority, path, query = found.groups()
-    if authority:
-        require_host(authority)
     return authority, path or "/", query or ""
 
 
-LENGTH = re.compile(r"[0-9]{1,18}")
-
-
-def length_of_body(fields, minor):
+def length_of_body(fields, protocol):
     """The length of the body, None if it is chunked (RFC 9112, 6)."""
     length = fields.get("content-length", "0")
     require(LENGTH.fullmatch(length), "not a length")
     if "transfer-encoding" not in fields:
         return int(length)
     require("content-length" not in fields, "a length and a transfer coding")  # 6.1
-    require(minor != "0", "a transfer coding in HTTP/1.0")  # 6.1
-    codings = [coding.strip(" \t") for coding in fields["transfer-encoding"].lower().split(",")]
+    require(protocol != "HTTP/1.0", "a transfer coding in HTTP/1.0")  # 6.1
+    codings = [word.strip(" \t") for word in fields["transfer-encoding"].lower().split(",")]
     require(codings[-1] == "chunked", "the last transfer coding is not chunked")  # 6.3
-    known = set(codings) <= {"chunked", ""}
-    require(known, "unknown transfer coding", "501 Not Implemented")  # 6.1
+    require({*codings} <= {"chunked", ""}, "unknown transfer coding", "501 Not Implemented")
     require(codings == ["chunked"], "not chunked once")  # 6.1
-    return None
-
-
-QUOTED = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'  # RFC 9110, 5.6.4
-EXTENSION = rf"[ \t]*;[ \t]*{TOKEN}(?:[ \t]*=[ \t]*(?:{TOKEN}|{QUOTED}))?"
-CHUNK_SIZE = re.compile(rf"([0-9A-Fa-f]{{1,15}})((?:{EXTENSION})*)")  # RFC 9112, 7.1
 
 
 class Body(io.RawIOBase):
     """The body of a request as a file: it is received when it is read. A chunked one is
     received before the application is called, which gets its length."""
 
-    chunks = None  # the file of a chunked body
-
-    def __init__(self, connection, head, answer):
-        self.connection = connection
-        self.answer = answer
-        self.left = self.length = head.length or 0  # bytes, to receive and in all
-        expects = head.fields.get("expect", "").lower()
-        self.expects_continue = expects == "100-continue" and head.minor != "0"
+    def __init__(self, connection, answer, fields, protocol):
+        self.connection, self.answer = connection, answer
+        length = length_of_body(fields, protocol)
+        self.left = self.length = length or 0  # bytes, to receive and in all
+        expects = fields.get("expect", "").lower()
+        self.expects_continue = expects == "100-continue" and protocol != "HTTP/1.0"
         connection.allow(connection.timeout)
-        if head.length is None:
-            self.invite()
-            self.chunks = self.receive_chunks()
-
-    def invite(self):
-        """Tell a client that waits for it to send the body (RFC 9110, 10.1.1)."""
-        if self.expects_continue and not self.connection.received and not self.answer.begun:
-            self.connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self.expects_continue = False
+        self.chunks = self.receive_chunks() if length is None else None
 
     def receive(self, size):
         """Receive some of the body, at most size bytes."""
         if not self.connection.received:
+            if self.expects_continue and not self.answer.begun:  # RFC 9110, 10.1.1
+                self.connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.connection.receive()
+        self.expects_continue = False
         data = self.connection.take(size)
         self.connection.allow(len(data) / PACE * self.connection.timeout)
         return data
 
     def receive_chunks(self):
         """Receive a chunked body (RFC 9112, 7.1). Returns a file with what it says."""
+        self.receive(0)
         file, extensions = tempfile.SpooledTemporaryFile(MEMORY), 0
         while True:
             found = CHUNK_SIZE.fullmatch(self.connection.read_line())
             require(found, "not the size of a chunk")
             extensions += len(found[2])
             require(extensions <= BLOCK, "too many chunk extensions")  # 7.1.1
-            left = int(found[1], 16)
+            if not (left := int(found[1], 16)):
+                break
             self.length += left
             require(self.length <= CHUNKED_MOST, "too many chunks", "413 Content Too Large")
-            if not left:
-                break
             while left:
-                data = self.receive(left)
-                left -= len(data)
-                file.write(data)
+                left -= file.write(self.receive(left))
             while len(self.connection.received) < 2:
                 self.connection.receive()
             require(self.connection.take(2) == b"\r\n", "a chunk is longer than it says")
@@ -464,33 +410,24 @@ class Body(io.RawIOBase):
 
     def readinto(self, target):
         """Receive some of the body. Returns the number of bytes, 0 at its end."""
-        with self.answer.sticky_errors():
-            data = self.read_some(len(target))
+        if self.chunks:
+            data = self.chunks.read(len(target))
+        else:
+            with self.answer.sticky_errors():
+                data = self.receive(min(len(target), self.left)) if self.left else b""
+            self.left -= len(data)
         target[: len(data)] = data
         return len(data)
 
-    def read_some(self, size):
-        if self.chunks:
-            return self.chunks.read(size)
-        if not self.left:
-            return b""
-        self.invite()
-        data = self.receive(min(size, self.left))
-        self.left -= len(data)
-        return data
 
-
-def make_environ(head, body, client_connection, client_address):
+def make_environ(head, fields, body, client_address):
     """What PEP 3333 has the application know."""
-    server_name, server_port = client_connection.getsockname()
+    server_name, server_port = body.connection.socket.getsockname()
     environ = {
-        "REQUEST_METHOD": head.method,
+        **head,
         "SCRIPT_NAME": "",
-        "PATH_INFO": urllib.parse.unquote_to_bytes(head.path).decode("latin-1"),
-        "QUERY_STRING": head.query,
         "SERVER_NAME": server_name,
         "SERVER_PORT": str(server_port),
-        "SERVER_PROTOCOL": "HTTP/1.0" if head.minor == "0" else "HTTP/1.1",  # RFC 9110, 2.5
         "REMOTE_ADDR": client_address[0],
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
@@ -501,18 +438,13 @@ def make_environ(head, body, client_connection, client_address):
         "wsgi.multiprocess": True,
         "wsgi.run_once": True,
     }
-    fields = head.fields
-    if fields.pop("transfer-encoding", None):
-        fields["content-length"] = str(body.length)  # RFC 9112, 7.1.3
+    if fields.pop("transfer-encoding", None):  # it is decoded (RFC 9112, 7.1.3)
+        fields["content-length"] = str(body.length)
     for name, value in fields.items():
         if "_" not in name:  # or it could pass for one with a hyphen
-            key = name.upper().replace("-", "_")
-            own = key in ("CONTENT_TYPE", "CONTENT_LENGTH")
-            environ[key if own else f"HTTP_{key}"] = value
+            prefix = "" if name in ("content-type", "content-length") else "HTTP_"
+            environ[prefix + name.upper().replace("-", "_")] = value
     return environ
-
-
-STATUS = re.compile(rf"[2-9][0-9][0-9] {TEXT}")
 
 
 class Answer:
@@ -554,8 +486,7 @@ class Answer:
 
     @contextlib.contextmanager
     def sticky_errors(self):
-        """Raise an error in this block again in the next: the application may catch it, but
-        it cannot go on as if nothing had happened."""
+        """Raise an error in this block again in the next: the application may catch it."""
         if self.error:
             raise self.error
         try:
@@ -585,9 +516,7 @@ class Answer:
         self.status, self.headers = status, headers
         self.head_only = self.connection.request_line.startswith("HEAD ")
         self.no_body = status[:3] in ("204", "205", "304")  # RFC 9112, 6.3
-        self.left = int(lengths[0]) if lengths else None
-        if self.head_only or self.no_body:
-            self.left = 0
+        self.left = 0 if self.head_only or self.no_body else int(lengths[0]) if lengths else None
         return self.write
 
     def write(self, data):
@@ -599,9 +528,8 @@ class Answer:
                 raise RuntimeError("start_response was not called")
             if not data and self.length is None:
                 return  # before the first byte the application may change its mind
-            head = b"" if self.begun else self.make_head()
+            head, data = b"" if self.begun else self.make_head(), data[: self.left]
             self.begun = True
-            data = data[: self.left]
             self.connection.send(head + data)
             self.sent += len(data)
             if self.left is not None:
@@ -610,26 +538,21 @@ class Answer:
     def make_head(self):
         names = [name.lower() for name, _ in self.headers]
         lines = [f"HTTP/1.1 {self.status}", "Connection: close"]
-        for name, value in self.headers:
-            if not is_hop_by_hop(name):  # the connection is ours (RFC 9110, 7.6.1)
-                lines.append(f"{name}: {value}")
-        if "date" not in names:
-            lines.append(f"Date: {email.utils.formatdate(usegmt=True)}")
-        if "server" not in names:
-            lines.append("Server: webserver3h")
+        lines += [f"{name}: {value}" for name, value in self.headers if not is_hop_by_hop(name)]
+        own = {"Date": email.utils.formatdate(usegmt=True), "Server": "webserver3h"}
         known = self.length or self.length == 0 and not self.head_only  # a GET's may differ
-        if known and not self.no_body and "content-length" not in names:
-            lines.append(f"Content-Length: {self.length}")
+        if known and not self.no_body:
+            own["Content-Length"] = self.length
+        lines += [f"{name}: {own[name]}" for name in own if name.lower() not in names]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def fail(self, error):
         """Answer with an error. Where the head is out, it is too late for that."""
         if self.begun:
             return
-        error = self.error or error
-        if not isinstance(error, RequestError):
-            error = RequestError("it failed", "500 Internal Server Error")
-        reason, status = error.args
+        reason, status = "it failed", "500 Internal Server Error"
+        if isinstance(self.error or error, RequestError):
+            reason, status = (self.error or error).args
         text = f"{status}: {reason}\n".encode()
         self.status, self.error, self.length = "", None, len(text)  # all of it anew
         with contextlib.suppress(ClientGone):
@@ -638,45 +561,33 @@ class Answer:
             self.complete = True
 
 
-def told_to_end(signals):
+def grim_reaper(children, signals):
+    """Wait for the children that have ended. Returns whether a signal says: end."""
     numbers = os.read(signals, BLOCK)
+    with contextlib.suppress(ChildProcessError):  # no child is left
+        while pid := os.waitpid(-1, os.WNOHANG)[0]:
+            children.discard(pid)
     return signal.SIGINT in numbers or signal.SIGTERM in numbers
-
-
-def grim_reaper(children):
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return  # no child is left
-        if pid == 0:
-            return  # the others have not ended yet
-        children.discard(pid)
 
 
 def finish(children, signals, timeout):
     """Wait for the children. After timeout seconds, or if told again, end them."""
     deadline = time.monotonic() + timeout
-    grim_reaper(children)
     while children:
-        seconds = max(deadline - time.monotonic(), 0)
-        ready, _, _ = select.select([signals], [], [], seconds)
-        if not ready or told_to_end(signals):
+        ready, _, _ = select.select([signals], [], [], max(deadline - time.monotonic(), 0))
+        if not ready or grim_reaper(children, signals):
             break
-        grim_reaper(children)
     for pid in children:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
 
 
 def find_application(name):
-    """The application that MODULE:CALLABLE names, found from the current folder; or what a
-    function MODULE:FUNCTION() returns."""
+    """What MODULE:CALLABLE names, found from the current folder, or what MODULE:MAKE() makes."""
     module, _, attribute = name.partition(":")
-    plain = re.sub(r"^[./]+|\.py$", "", module).replace("/", ".")
-    if not attribute or plain != module or not module:
-        right = f"{plain or 'flaskapp'}:{attribute or 'app'}"
-        sys.exit(f"Cannot serve {name}: write MODULE:CALLABLE, such as {right}")
+    right = re.sub(r"^[./]+|\.py$", "", module).replace("/", ".") or "flaskapp"
+    if not attribute or module != right:
+        sys.exit(f"Cannot serve {name}: write MODULE:CALLABLE, as {right}:{attribute or 'app'}")
     sys.path.insert(0, os.getcwd())
     try:
         found = importlib.import_module(module)
@@ -709,10 +620,8 @@ def parse_options():
         " place for 10 seconds, so behind 200 of them the next waits for about 30",
     )
     options = parser.parse_args()
-    if not 0 < options.timeout <= 86400:
-        parser.error("argument --timeout: must be above 0, at most 86400 seconds")
-    if not 1 <= options.max_children <= 10000:
-        parser.error("argument --max-children: must be from 1 to 10000")
+    if not (0 < options.timeout <= 86400 and 1 <= options.max_children <= 10000):
+        parser.error("--timeout is above 0, at most 86400; --max-children from 1 to 10000")
     if not hasattr(os, "fork"):
         sys.exit(f"{parser.prog} needs fork. On Windows, use WSL.")
     return options
@@ -720,11 +629,8 @@ def parse_options():
 
 def main():
     options = parse_options()
-    application = hello_world
-    if options.application:
-        application = find_application(options.application)
-    listen_socket = make_listen_socket(options.host, options.port)
-    serve_forever(listen_socket, application, options)
+    application = find_application(options.application) if options.application else hello_world
+    serve_forever(make_listen_socket(options.host, options.port), application, options)
 
 
 if __name__ == "__main__":
