@@ -841,13 +841,14 @@ def test_log_line_says_who_asked_for_what_and_is_safe_to_print(server):
     assert re.fullmatch(rf"{who}'GET /wholeline HTTP/1\.1' 400{end}", third)
 
 
-def test_help_says_how_long_one_waits(start):
+def test_help_says_how_long_one_waits_and_what_nobody_notices(start):
     program = start(Program, [sys.executable, ROOT / "webserver3h.py", "--help"])
     assert program.wait() == 0
     words = " ".join(program.output.split())
     assert "as long again for each 500 kB of a body" in words
     assert "for the head of its request at most 10" in words
     assert "behind 200 of them the next waits for about 30" in words
+    assert "not while the application computes or sleeps" in words
 
 
 # What takes long: 1 GiB, idle clients, 20,000 requests
