@@ -581,7 +581,7 @@ class Picture:
             yield line("no connections")
             return
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        widths = {"client": 14, "port": 5, "client end": 11, "server end": 12}
+        widths = {"client": 15, "port": 5, "client end": 11, "server end": 12}
         for heading, width in {**widths, "copies of its descriptor": None}.items():
             table.add_column(heading, width=width, no_wrap=True)
         for found in self.look.connections[:rows]:

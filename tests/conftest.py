@@ -10,7 +10,18 @@ import pytest
 from library.programs import guarded
 from library.servers import StageServer
 
-pytest_plugins = ["grading.grader", "tutorial.pages"]
+pytest_plugins = ["grading.grader"]
+AT_ONCE = 4  # tests mostly wait
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """The whole suite runs several tests at once, if pytest-xdist is installed."""
+    worker = hasattr(config, "workerinput")  # itself started by pytest-xdist
+    whole = config.args_source == config.ArgsSource.TESTPATHS
+    if whole and not worker and config.getoption("numprocesses", 0) is None:
+        config.option.numprocesses = AT_ONCE
+        config.option.maxschedchunk = 1
 
 
 def pytest_addoption(parser):
@@ -23,6 +34,11 @@ def pytest_sessionfinish(session):
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if session.config.getoption("--nothing-left-out") and "skipped" in reporter.stats:
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_collection_modifyitems(items):
+    """What takes longest comes first, or all would wait for it at the end."""
+    items.sort(key=lambda item: not item.path.match("tests/tutorial/test_tutorial.py"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,7 +2,7 @@
 
 import contextlib
 import errno
-import itertools
+import functools
 import os
 import pathlib
 import re
@@ -12,8 +12,8 @@ import signal
 import socket
 import subprocess
 import sys
+import unittest
 
-import pytest
 from library import system
 from library.clients import Attempt, Connection
 from library.programs import Program, Unusable, mismatch, wait_until
@@ -22,14 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 STAGES = ["3a", "3b", "3c", "3d", "3e", "3f", "3g"]
 # The seconds that a server sleeps after an answer, of the stages that take --delay
 ARTICLES_DELAY = {"3b": 60, "3c": 60, "3d": 0, "3e": 3, "3f": 0, "3g": 0}
-LINUX_ONLY = pytest.mark.skipif(not system.LINUX, reason="this is not Linux")
-_users = itertools.count()
 LONG = 600  # a delay in seconds that no test sees the end of
-
-
-def needs(program):
-    """Marks a test that is left out where the system has no such program."""
-    return pytest.mark.skipif(shutil.which(program) is None, reason=f"there is no {program}")
 
 
 class Server(Program):
@@ -144,8 +137,7 @@ class Server(Program):
 
     def children(self):
         """Its children, zombies among them, but for those that it had before it listened."""
-        children = [p for p in system.processes() if p.parent == self.pid]
-        return [child for child in children if child.pid not in self._helpers]
+        return [child for child in system.children(self.pid) if child.pid not in self._helpers]
 
     def zombies(self):
         """Those of its children that have ended and were not waited for."""
@@ -154,7 +146,10 @@ class Server(Program):
     def descriptors(self):
         """What system.descriptors() says of it. Raises AssertionError if it has ended."""
         self.assert_running()
-        return system.descriptors(self.pid)
+        try:
+            return system.descriptors(self.pid)
+        except PermissionError as error:
+            raise unittest.SkipTest(f"root cannot look into another user's process: {error}")
 
     def listen_socket(self):
         """What system.descriptors() says of its listening socket."""
@@ -188,8 +183,8 @@ class Server(Program):
     def blocked(self):
         """Whether it and all its children are asleep in a system call, or zombies."""
         resting = system.BLOCKED + system.ZOMBIE
-        family = [p for p in system.processes() if self.pid in (p.pid, p.parent)]
-        return family != [] and all(process.state in resting for process in family)
+        family = [system.process(self.pid), *system.children(self.pid)]
+        return None not in family and all(process.state in resting for process in family)
 
     def wait_until_blocked(self):
         """Wait until nothing more happens in it before somebody, or a timer, wakes it.
@@ -242,7 +237,7 @@ class Server(Program):
         """Stop it, but not its children (SIGSTOP, signal(7)), and see it stopped."""
         self.send_signal(signal.SIGSTOP)
         wait_until(
-            lambda: any(p.pid == self.pid and p.state == "T" for p in system.processes()),
+            lambda: system.process(self.pid).state == "T",
             "the server is stopped",
         )
 
@@ -274,23 +269,27 @@ class Server(Program):
             f"{count} children end when they have answered",
         )
 
-    def stop_and_go(self, count):
-        """As stop_while_children_end(), and let it go on.
+    def stop_and_go(self, count, left):
+        """As stop_while_children_end(), and let it go on until `left` of them stay zombies.
 
-        Returns how many of them stay zombies. A server that a timer wakes may look for them
-        from time to time.
+        Raises AssertionError if others than so many stay. A right server may look for
+        ended children from time to time, so it gets time to come to that.
         """
         before = len(self.children())
         self.stop_while_children_end(count)
         self.go_on()
         self.wait_until_blocked()
+
+        def stay():
+            self.assert_running()
+            return len(self.zombies()) - before
+
+        def seen():
+            return stay() <= left and self.blocked()
+
         with contextlib.suppress(AssertionError):
-            wait_until(
-                lambda: len(self.zombies()) == before or system.needs_another(self.pid),
-                "the children are reaped",
-            )
-        self.assert_running()
-        return len(self.zombies()) - before
+            wait_until(seen, "the children are reaped")
+        assert stay() == left, mismatch(f"{stay()} of {count} children stay zombies", left)
 
 
 class StageServer(Server):
@@ -325,14 +324,48 @@ def fill(word, values):
 
 
 def free_port():
-    """A port of 127.0.0.1 that nobody listens on: the kernel's choice (ip(7))."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return unused.getsockname()[1]
+    """A port of 127.0.0.1 that is nobody else's while this process lasts.
+
+    It lies below the ports that the kernel gives to clients (ip(7)). A process that wants
+    some takes a hundred, by a UDP socket on the first of them that it keeps: only one can
+    have that, and for TCP the port stays free. Raises RuntimeError if all are taken.
+    """
+    for port in _ports:
+        with socket.socket() as unused, contextlib.suppress(OSError):
+            unused.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("there is no free port")
 
 
-# What a user may besides, as setpriv(1) says it (capabilities(7))
+def own_ports():
+    """The ports that this process has to itself, each once."""
+    for first in range(10000, first_ephemeral_port() - 99, 100):
+        taken = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            taken.bind(("127.0.0.1", first))
+        except OSError:
+            taken.close()
+            continue
+        _taken.append(taken)
+        yield from range(first, first + 100)
+
+
+def first_ephemeral_port():
+    """The first port that the kernel gives to clients (ip(7)), or that of most systems."""
+    with contextlib.suppress(FileNotFoundError):
+        with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+            first = int(file.read().split()[0])
+            return first if first > 11000 else 32768
+    return 32768
+
+
+_taken = []
+_ports = own_ports()
+
+
+# What a user may do besides, as setpriv(1) says it, and that capability's number
 NOTHING, READS_ALL, WRITES_ALL = "-all", "-all,+dac_read_search", "-all,+dac_override"
+TRACES_ALL = 19  # CAP_SYS_PTRACE: look into processes of other users (proc_pid_fd(5))
 
 
 def user_with_few_processes(count, capabilities=READS_ALL):
@@ -341,19 +374,36 @@ def user_with_few_processes(count, capabilities=READS_ALL):
     The limit (RLIMIT_NPROC, getrlimit(2)) counts all that the user runs, and does not
     hold for root. So root starts the server as a user whom nobody else is, with one
     capability at the most: to read all files, because the interpreter may lie where only
-    root can read. Without setpriv the test is left out.
+    root can read. Raises SkipTest where root cannot do that, as in some containers.
     """
-    if os.getuid() == 0 and system.LINUX:
-        if shutil.which("setpriv") is None:
-            pytest.skip("there is no setpriv")
-        # One for each server: what is left of the one before is not counted.
-        user = str(20000 + (100 * os.getpid() + next(_users)) % 40000)
-        wrapper = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
-        wrapper += ["--inh-caps", capabilities, "--ambient-caps", capabilities]
-    else:
-        wrapper = []
-        count += system.tasks_of_user(os.getuid())
-    return {"wrapper": wrapper, "limits": {resource.RLIMIT_NPROC: count}}
+    if os.getuid() != 0 or not system.LINUX:
+        room = system.tasks_of_user(os.getuid())
+        return {"wrapper": [], "limits": {resource.RLIMIT_NPROC: count + room}}
+    if why_no_other_user(capabilities):  # a container may lack that one: most need none
+        capabilities = NOTHING
+    if why_no_other_user(capabilities):
+        raise unittest.SkipTest(why_no_other_user(capabilities))
+    # One for each server: what is left of the one before is not counted.
+    user = 20000 + free_port()
+    return {"wrapper": as_user(user, capabilities), "limits": {resource.RLIMIT_NPROC: count}}
+
+
+def as_user(user, capabilities):
+    """What a command starts with so that it is run as a user, by number (setpriv(1))."""
+    command = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups"]
+    if capabilities != NOTHING:
+        command += ["--inh-caps", capabilities, "--ambient-caps", capabilities]
+    return command
+
+
+@functools.lru_cache(maxsize=None)
+def why_no_other_user(capabilities):
+    """Why root cannot run Python as another user with capabilities; '' if that works."""
+    if shutil.which("setpriv") is None:
+        return "there is no setpriv"
+    command = [*as_user(20000 + free_port(), capabilities), sys.executable, "-c", ""]
+    tried = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8")
+    return f"root cannot be another user here: {tried.stderr.strip()}" if tried.returncode else ""
 
 
 def wait_until_printed(server, pattern, what=None, after=0):
@@ -387,13 +437,16 @@ def assert_not_answered(client):
     assert not client.answered, mismatch("a client that has not asked is answered", "it waits")
 
 
-def assert_died_of(server, error):
+def assert_died_of(server, error, load=None):
     """Wait for its end, and assert that it says why and has a status that is not 0.
 
+    load is the program that puts load on it, if one does: the wait is for its end, too.
     error is the number of a system error, such as errno.EMFILE. What a process says of
     it is not the same in all languages: its name, its number, or what strerror(3) says.
     """
-    status = server.wait(20)
+    if load:
+        wait_until(lambda: not (server.running and load.running), "the load ends", 60)
+    status = server.wait()
     reason = os.strerror(error)
     assert status != 0, mismatch("it ends with status 0, as if all were well", "another status")
     said = server.errors + server.output

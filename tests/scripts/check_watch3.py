@@ -11,7 +11,8 @@ import sys
 import time
 
 from library.programs import Program, wait_until
-from library.servers import LINUX_ONLY, ROOT, StageServer, needs
+from library.servers import ROOT, StageServer
+from library.skips import LINUX_ONLY, needs
 
 pytestmark = LINUX_ONLY
 SECONDS = 10  # that it is looked at

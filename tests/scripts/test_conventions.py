@@ -19,12 +19,12 @@ from library.clients import Connection
 from library.programs import Patience, Program, wait_until
 from library.servers import (
     ARTICLES_DELAY,
-    LINUX_ONLY,
     LONG,
     ROOT,
     STAGES,
 )
 from library.sources import difference, pieces, script
+from library.skips import LINUX_ONLY
 
 SCRIPTS = [*STAGES, "3h"]  # 3h is a stage like the others where HTTP does not matter
 FORKING_STAGES = [stage for stage in STAGES if stage >= "3c"]

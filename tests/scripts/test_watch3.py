@@ -12,13 +12,12 @@ import pytest
 from library import system
 from library.programs import Program, wait_until
 from library.servers import (
-    LINUX_ONLY,
     LONG,
     ROOT,
     Server,
-    needs,
     user_with_few_processes,
 )
+from library.skips import LINUX_ONLY, needs
 
 MISSING = [name for name in ("rich", "psutil") if importlib.util.find_spec(name) is None]
 pytestmark = [
@@ -170,7 +169,7 @@ def test_3f_has_one_signal_pending_for_20_children_and_then_19_zombies(serve, on
 
 def test_3g_has_no_zombie(serve, once):
     server = serve("3g")
-    server.stop_and_go(20)
+    server.stop_and_go(20, left=0)
     picture = once(server.port)
     assert "ZOMBIE" not in picture
     assert re.search(r"zombies +0 ", picture)

@@ -14,8 +14,9 @@ import time
 import pytest
 from library import system
 from library.programs import Program, mismatch, wait_until
-from library.servers import LINUX_ONLY, ROOT, StageServer, Server, needs
+from library.servers import ROOT, StageServer, Server
 from library.servers import user_with_few_processes
+from library.skips import LINUX_ONLY, needs
 
 TESTS = ROOT / "tests/scripts"
 GET = "GET {} HTTP/1.1\r\nHost: here\r\n\r\n"

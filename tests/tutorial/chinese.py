@@ -37,7 +37,7 @@ class Section(NamedTuple):
 
     @property
     def name(self):
-        """What says that the section is as it was: of its heading, prose and diagrams."""
+        """A hash of its heading, prose and diagrams: another one after any change to them."""
         diagrams = [part for part in self.parts if "```mermaid" in part]
         text = " ".join([self.heading, self.prose, *diagrams])
         return hashlib.sha256(" ".join(text.split()).encode()).hexdigest()[:8]
@@ -79,13 +79,33 @@ def sections(text):
     return found
 
 
+def compare(english, chinese):
+    """What is amiss in the text of a Chinese page: two lists.
+
+    The headings of the English sections that have changed since they were translated, or
+    never were; and, of all others, in what the Chinese ones are not the same.
+    """
+    originals = {one.name: one for one in sections(english)}
+    translations = sections(chinese)
+    found = [
+        f"{ours.heading}: {difference}"
+        for ours in translations
+        if ours.mark in originals or not ours.mark
+        for difference in differences(originals.get(ours.mark), ours)
+    ]
+    marks = [one.mark for one in translations if one.mark in originals]
+    if marks != [name for name in originals if name in marks]:
+        found.append("the sections are not in the English page's order")
+    return [one.heading for one in originals.values() if one.name not in marks], found
+
+
 def differences(english, chinese):
     """In what a Chinese section is not as the English one: a list of sentences."""
+    if english is None:
+        return ["it translates nothing"]
     found = []
     if english.level != chinese.level:
         found.append(f"it is of level {chinese.level}, not {english.level}")
-    if english.name != chinese.mark:
-        found.append(f"it translates {chinese.mark or 'nothing'}, which is now {english.name}")
     if [outline(part) for part in english.parts] != [outline(part) for part in chinese.parts]:
         found.append("its paragraphs and blocks are not the same")
     for kind, pattern in (("code", CODE), ("links", LINK), ("numbers", NUMBER)):

@@ -1,31 +1,35 @@
 """Run all that the README and docs/ show, and compare it with what they say.
 
-Type    python3 tests/tutorial/follow.py             to rewrite what is not true any more,
-        python3 tests/tutorial/follow.py --check     to be told what that is,
-        ... --check --port 0 docs/3d.md       of one page, and on any free port.
+Type    python3 tests/tutorial/follow.py             to rewrite what is no longer true,
+        python3 tests/tutorial/follow.py --check     to list it and change nothing,
+        ... --check --port 0 docs/3d.md       for one page, on a free port.
 
-How a page is read:
+A reader types what a page shows, so a page is its own test. A writer has to know:
 - A console block is typed into the terminal that the caption above it names, as in
   "**Terminal 2**". "$ " is the prompt, "^C" is Ctrl-C. A block that ends with "$" shows
-  that the prompt is back; one that ends otherwise, that the command goes on. A block
-  without a prompt shows what else has come from the command before.
+  that the prompt is back; any other, that the command goes on. A block without a prompt
+  shows what else has come from the command before.
 - A pycon block is typed into a Python prompt, one for the whole page.
-- "…" stands for whatever comes: in a line for text, alone in a line for lines.
-- A block marked any-order may show its lines in any. One marked linux, or with a
-  command or library that this system does not have, is not run, nor is the rest of its
-  section; if it only looks, with ps or watch3.py, the rest is run.
-  Of a page that needs curl or ps, nothing is run where that is missing.
-- What differs between runs is matched as such: process IDs and terminals (but the same
-  one wherever the page has the same one), ports that the kernel chose, milliseconds,
-  versions of curl, priorities in ps, the descriptors of accept, paths, line numbers in
-  Python's own library, the time of day and the limit on descriptors in watch3.py.
+- A number of five digits stands for any number, and a terminal such as pts/1 for any
+  terminal: the same one wherever the page repeats it, and different ones where the page
+  has different ones. Write process IDs below 32768 and ephemeral ports above: a process
+  ID and a port may happen to be equal.
+- "…" stands for any text within a line, and alone on a line for any lines.
+- All else has to be as shown, but for what ALIKE lists, and for the width of columns.
+- Words after the language restrict a block. any-order: its lines may come in any order.
+  linux: only there. Others name the programs and libraries that it needs, as in
+  "console linux strace". Where one is missing, the block is not run, nor is the rest of
+  its section. (The rest is run if the block only looks, with ps or watch3.py.)
 - A diff block is the difference of two stages, without help texts, options and main. A
   python block is an excerpt of the page's stage: whole functions and constants.
-- On another port than 8888, where many pages are followed at once, a delay of 15 seconds,
-  which gives a reader the time to look, is one of 3.
+
+Where a step is true, its lines stay as they are: a repair changes what was wrong.
+On another port than 8888, where many pages are followed at once, a delay of 15 seconds,
+which gives a reader the time to look, becomes one of 3.
 """
 
 import argparse
+import ctypes
 import errno
 import functools
 import importlib.util
@@ -48,72 +52,57 @@ from tutorial.terminals import python, shell
 
 PAGES = ["README.md", *(f"docs/3{stage}.md" for stage in "abcdefgh"), "docs/next.md"]
 ARTICLES_PORT = 8888
-LOOK, SHORT = "--delay 15", "--delay 3"  # time to look, and what a run makes of it
-# What one types again: init(1) may take a moment to reap an orphan, or a call to begin.
+FIRST_PORT = 32768  # of the names in the pages: below are process IDs
+LONG_DELAY, SHORT_DELAY = "--delay 15", "--delay 3"
+# Typed again until it shows what the page does: it may come before what it looks for.
 POLLED = ("ps ", ".venv/bin/python watch3.py")
 AT_REST = system.BLOCKED + system.ZOMBIE + "T"
-OPTIONAL = ("prlimit", "ss", "strace")  # what not every system has
-NEEDED = ("curl", "ps")  # what a page cannot do without
 PROMPTS = {"console": ("$", ">"), "pycon": (">>>", "...")}
+# What the terminals inherit; all else, such as COLUMNS and NO_COLOR, is its owner's taste.
+INHERITED = {"PATH", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD"}
 
-VARIES = re.compile(
-    r"""
-    (?P<any>…)
-  | (?: (?<=PID:\ ) | (?<=Child\ ) | (?<=process\ ) | (?<=pid=) | (?<=returned\ ) )
-    (?P<pid>[1-9]\d*)                       # as the servers and strace print it
-  | (?<=\ of\ ) (?P<parent>\d+) (?=:\ b')  # and whose child it is
-  | (?P<row>\b\d+)(?=\ +(?:\d+\ +)?[DIRSTZ][+<lLNs]*\ )  # PID and PPID in a row of ps
-  | (?<=\d\ )(?P<state>[DIRSTZ][+<lLNs]*)(?=\ )  # the column STAT of ps(1)
-  | (?<=^\() (?P<waited>\d+) (?=,\ \d+\)$)  # what os.wait() returns
-  | (?:^|(?<=\ ))(?P<holder>\d+)(?='s\ \d)  # in the pictures of watch3.py, and so on
-  | (?:(?<=^parent\ )|(?<=^curl\ )|(?<=^python3\ )|(?<=\ child\ )|(?<=waited\ for:\ ))(?P<watched>\d+)
-  | (?<=\ client\ )(?P<client>\d+)
-  | (?<=\d\ )(?P<ephemeral>\d+)(?=\ [A-Z]+[\dA-Z_]*\ (?:[A-Z]+[\dA-Z_]*)\ \d:)
-  | (?<=,\ at\ )(?P<clock>\d\d:\d\d:\d\d)$
-  | (?<=\ of\ )(?P<limit>\d+)(?=\ descriptors)
-  | (?P<tty>pts/\d+|ttys\d+)
-  | (?: (?<='127\.0\.0\.1',\ ) | (?<=127\.0\.0\.1:) ) (?!8888\b)(?P<port>\d+)
-  | (?<=curl/)(?P<curl>[\d.]+)
-  | (?<=^accept\()(?P<listening>\d+)  # libffi, which ctypes needs, may keep one open
-  | (?<=^accept\(\d,\ NULL,\ NULL\)\ =\ )(?P<accepted>\d+)
-  | (?P<time>\d+)(?=\ ms$)
-  | (?<=\[Errno\ )(?P<errno>\d+)
-  | (?<=File\ ")…/(?P<file>[^"]+",\ line\ \d+)
-    """,
-    re.VERBOSE,
-)
-FORMS = {
-    "any": ".*",
-    "clock": r"\d\d:\d\d:\d\d",
-    "curl": r"[\w.-]+",
-    "tty": r"pts/\d+|ttys\d+",
-}  # others: numbers
-SAME = dict.fromkeys(["pid", "parent", "row", "waited", "holder", "watched"], "pid")
-SAME.update(tty="tty", client="port", ephemeral="port")
-PID_IN_COMMAND = re.compile(r"(kill (?:-\w+ )?|--pid )(\d+)")
-# The numbers of errors that the pages show are Linux's.
-ERRORS = {4: errno.EINTR, 10: errno.ECHILD, 11: errno.EAGAIN, 24: errno.EMFILE}
-
+NAME = re.compile(r"\b\d{5}\b|\bpts/\d+|\bttys\d+")
+# What may differ between a page and a run, and what both become before they are compared
+ALIKE = [
+    (r"\s+", " "),  # columns
+    (r"curl/[\w.-]+", "curl/VERSION"),
+    (r"\d+ ms$", "MILLISECONDS"),
+    (r", at \d\d:\d\d:\d\d$", ", at CLOCK"),
+    (r" of \d{3,} descriptors", " of LIMIT descriptors"),
+    (r"(?<=\d [DIRSTZ])[<N]", ""),  # nice(2), in the column STAT of ps(1)
+    # Descriptors in strace: libffi, which ctypes needs, may keep one open.
+    (r"^accept\(\d+", "accept(DESCRIPTOR"),
+    (r"(?<=NULL\) = )\d+$", "DESCRIPTOR"),
+]
+# Errors as Linux numbers them and glibc words them, as the pages show them
+ERRORS = {
+    errno.EINTR: "[Errno 4] Interrupted system call",
+    errno.ECHILD: "[Errno 10] No child processes",
+    errno.EAGAIN: "[Errno 11] Resource temporarily unavailable",
+    errno.EMFILE: "[Errno 24] Too many open files",
+}
+PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
 # What a page says
 
 
 class Block(NamedTuple):
-    """A fenced block of a page. start is the index of its first line on the page."""
+    """A fenced block of a page.
+
+    marks are the words after the language, start is the index of its first line on the
+    page, terminal the number in the last caption (or None), section its heading's number.
+    """
 
     language: str
     marks: list
     start: int
     lines: list
-    terminal: str  # the number of the one that was named last, or None
+    terminal: str
     section: int
 
 
 class Step(NamedTuple):
-    """What is typed at once, if anything, and what is shown after that.
-
-    ends: whether the prompt is back then.
-    """
+    """What is typed, if anything, what is shown after it, and whether it ends in a prompt."""
 
     typed: list
     said: list
@@ -174,13 +163,14 @@ def lines_of(block, steps):
     return lines
 
 
-# Whether that is what is seen
+# Whether a run shows the same
 
 
 def match(said, seen, names, any_order=False):
-    """The names, with those that are new in what was said, if all was seen; else None.
+    """Compare lines of a page with those of a run.
 
-    names has what each process ID and terminal of the page is in this run.
+    names is a dict of the page's process IDs, ports and terminals and those of this run.
+    Returns it with the names that are new, or None if the lines differ.
     """
     if not said:
         return None if seen else names
@@ -199,97 +189,77 @@ def match(said, seen, names, any_order=False):
 def match_line(said, seen, names):
     """As match(), for one line."""
     pattern, varying = pattern_of(said)
-    found = pattern.fullmatch(squeezed(seen))
+    found = pattern.fullmatch(alike(seen))
     if not found:
         return None
     names = dict(names)
-    for (kind, value), real in zip(varying, found.groups()):
-        if kind == "errno" and ERRORS.get(int(value), int(value)) != int(real):
+    for name, real in zip(varying, found.groups()):
+        others = [names[other] for other in names if other != name and kind(other) == kind(name)]
+        if names.setdefault(name, real) != real or real in others:
             return None
-        if kind in SAME:
-            name = SAME[kind], value
-            others = [real for other, real in names.items() if other != name]
-            if names.setdefault(name, real) != real or real in others:
-                return None
     return names
 
 
 @functools.lru_cache(maxsize=None)
 def pattern_of(said):
-    """A line's regular expression, and the kinds and values of what varies in it."""
-    said = squeezed(said)
-    pattern, varying, end = "", [], 0
-    for found in VARIES.finditer(said):
-        kind = found.lastgroup
-        varying.append((kind, found[kind]))
-        pattern += re.escape(said[end : found.start()])
-        if kind == "file":
-            form = place(found[kind])
-        elif kind == "state":
-            form = state(found[kind])
-        else:
-            form = FORMS.get(kind, r"\d+")
-        pattern += f"({form})"
-        end = found.end()
-    return re.compile(pattern + re.escape(said[end:])), varying
+    """The regular expression for a line of a page, and the names in it."""
+    said = alike(said)
+    names = NAME.findall(said)
+    literals = [".*".join(map(re.escape, text.split("…"))) for text in NAME.split(said)]
+    forms = [r"(pts/\d+|ttys\d+)" if kind(name) == "terminal" else r"(\d+)" for name in names]
+    return re.compile("".join(map("".join, zip(literals, [*forms, ""])))), names
 
 
-def place(said):
-    """A regular expression for a file and a line: any line, if the file is not ours."""
-    file = said.partition('"')[0]
-    if (ROOT / file).exists():
-        return f".*/{re.escape(said)}"
-    return rf'.*/{re.escape(file)}", line \d+'
+def kind(name):
+    """Of what a page's name is one: names of different kinds may stand for the same."""
+    if not name.isdigit():
+        return "terminal"
+    return "PID" if int(name) < FIRST_PORT else "port"
 
 
-def state(said):
-    """A regular expression for what ps says of a process: also at another nice(2)."""
-    return f"{said[0]}[<N]?{re.escape(said[1:])}"
-
-
-def squeezed(line):
-    """A line whose columns are as wide as they have to be."""
-    return " ".join(line.split())
+def alike(line):
+    """A line without what may differ between a page and a run."""
+    for pattern, same in ALIKE:
+        line = re.sub(pattern, same, line.strip())
+    return line
 
 
 class Run:
     """A page that is followed from top to bottom, on a port, in terminals of its own.
 
-    Its folder has the scripts. Where the page is not true, untrue says so; where it could
-    not be followed, left_out.
+    folder has the scripts. untrue lists what the page says wrongly, left_out what could
+    not be run, and why.
     """
 
     def __init__(self, page, port, folder):
         self.page = page
         self.port = port
         self.folder = folder
-        self.names = {}
+        self.names = {}  # as for match()
         self.terminals = {}
+        self.ends = {}  # whether a terminal's last step ended in a prompt
+        self.family = set()  # the PIDs of all that has run in them
         self.untrue = []
         self.left_out = []
-        self.whole_page = None  # why nothing of it is run
         self.section = None  # the one whose rest is not run
 
     def follow(self, go_on):
-        """Run all its blocks, or all up to the first that is not true.
+        """Run all its blocks, or up to the first that is not true.
 
-        Returns the lines that it should have.
+        Returns the lines that the page should have.
         """
         lines = (ROOT / self.page).read_text(encoding="utf-8").splitlines()
         changes = []
-        found = blocks("\n".join(lines))
-        self.whole_page = reason_to_leave_out_all(found)
-        if self.whole_page:
-            self.left_out.append(f"{self.page}: {self.whole_page}")
         try:
-            for block in found:
+            for block in blocks("\n".join(lines)):
                 changes.append((block, self.true_lines(block)))
                 if self.untrue and not go_on:
                     return lines
             wait_until(self.at_rest, "all that runs waits for something")
             for name, terminal in self.terminals.items():
-                if terminal.lines and not self.left_out:
-                    self.say(len(lines), f"at the end, {name} shows", terminal.lines)
+                if (terminal.lines or terminal.ready != self.ends[name]) and not self.left_out:
+                    shown = [*terminal.lines, *["a prompt"] * terminal.ready]
+                    self.say(len(lines), f"at the end, {name} shows", shown)
         finally:
             for terminal in self.terminals.values():
                 terminal.kill()
@@ -298,12 +268,10 @@ class Run:
         return lines
 
     def say(self, index, what, seen, said=None):
-        """Note that a line of the page, or what follows, is not true."""
+        """Note that a line of the page, or what follows it, is not true."""
         text = [f"{self.page}, line {index + 1}: {what}"]
         if said is not None:
             text += ["It says:", *(f"    {line}" for line in said)]
-        if len(seen) > 30:
-            seen = [*seen[:5], f"({len(seen) - 10} more lines)", *seen[-5:]]
         text += ["Seen:", *(f"    {line}" for line in seen)]
         self.untrue.append("\n".join(text))
 
@@ -325,63 +293,55 @@ class Run:
 
     def run_block(self, block):
         """Run a console or pycon block. Returns what it should say."""
-        if self.whole_page or block.section == self.section:
+        if block.section == self.section:
             return block.lines
-        reason = reason_to_leave_out(block)
-        if reason:
-            self.left_out.append(f"{self.page}, line {block.start}: {reason}")
-            if not only_looks(block):
+        missing = [mark for mark in block.marks if not available(mark)]
+        if missing:
+            self.left_out.append(f"{self.page}, line {block.start}: no {', '.join(missing)}")
+            typed = [line for step in steps(block) for line in step.typed]
+            if block.language == "pycon" or not all(line.startswith(POLLED) for line in typed):
                 self.section = block.section
             return block.lines
-        if block.language == "console":
-            name, program = f"terminal {block.terminal}", shell
-        else:
-            name, program = "Python's prompt", python
+        programs = {"console": (f"terminal {block.terminal}", shell), "pycon": ("Python", python)}
+        name, program = programs[block.language]
         if name not in self.terminals:
             self.terminals[name] = program(self.folder)
-        done = [self.run_step(block, name, step) for step in steps(block)]
-        return lines_of(block, done)
+        return lines_of(block, [self.run_step(block, name, step) for step in steps(block)])
 
     def run_step(self, block, name, step):
-        """Run a step. Returns what it should be."""
+        """Run a step. Returns what it should be: itself, if it is true."""
         terminal = self.terminals[name]
-        typed = [self.with_names(line) for line in step.typed]
+        typed = [NAME.sub(self.real_name, line) for line in step.typed]
         try:
             if typed:
                 wait_until(self.at_rest, "all that runs waits for something")
                 if terminal.lines:
                     self.say(block.start, f"before, {name} shows", self.visible(terminal))
                     terminal.take()
-                self.type(terminal, typed)
+                terminal.type([self.for_this_run(line) for line in typed])
             any_order = "any-order" in block.marks or typed and typed[0].startswith("ps ")
             true, names = wait_until(
-                lambda: self.look(terminal, typed, step, any_order), "the page is true"
+                lambda: self.outcome(terminal, typed, step, any_order), "the page is true"
             )
         except AssertionError:
-            true, names = False, None
-        if true and "…" in " ".join(step.said):
-            seen = [renamed(line, names) for line in step.said]
-        elif true:
-            seen = self.visible(terminal)
+            true = False
+        if true:
+            self.names = names
         else:
-            seen = self.settled(terminal)
+            while terminal.quiet < 1:  # all of it: a person will read it
+                time.sleep(0.1)
             prompt = "the prompt is back" if terminal.ready else "the prompt is not back"
+            seen = self.visible(terminal)
             self.say(block.start, f"in {name} ({prompt})", seen, step.said)
-            names = names or self.names_in(step.said, seen)
-        self.names = names
+            seen = [self.repaired(line, step.said) for line in seen]
+            step = Step(step.typed, seen, terminal.ready)
         terminal.take()
-        return Step(typed, seen, terminal.ready)
+        self.ends[name] = step.ends
+        return step
 
-    def type(self, terminal, typed):
-        """Type a command, or the lines of a statement, or Ctrl-C."""
-        if typed == ["^C"]:
-            terminal.press_ctrl_c()
-        else:
-            terminal.type([self.with_own_port(line) for line in typed])
-
-    def look(self, terminal, typed, step, any_order):
+    def outcome(self, terminal, typed, step, any_order):
         """Whether a terminal shows what a step says, and the names; None: not yet."""
-        ready = terminal.ready  # before what it shows: that is all of it, then
+        ready = terminal.ready  # asked before the lines: if it is, they are complete
         names = match(step.said, self.visible(terminal), self.names, any_order)
         if names is not None and ready == step.ends:
             if step.ends or self.at_rest() and (terminal.runs_a_command or not typed):
@@ -390,7 +350,7 @@ class Run:
             if not typed or not typed[0].startswith(POLLED):
                 return False, names
             terminal.take()
-            self.type(terminal, typed)
+            terminal.type([self.for_this_run(line) for line in typed])
         return None
 
     def at_rest(self):
@@ -402,105 +362,82 @@ class Run:
             if children <= family:
                 break
             family |= children
+        for p in processes:  # orphans, which prctl() in main() gives to us
+            if (p.parent, p.state) == (os.getpid(), system.ZOMBIE) and p.pid in self.family - family:
+                os.waitpid(p.pid, 0)
+        self.family |= family
         return all(p.state in AT_REST for p in processes if p.pid in family)
 
     def visible(self, terminal):
-        """What a terminal shows, as the page says it."""
+        """What a terminal shows, in the page's words."""
         lines = []
         for line in terminal.lines:
             if not re.fullmatch(r"[ ~^]+", line):  # below the code, in some tracebacks
                 line = re.sub(r'File "[^"]*/', 'File "…/', line)
-                line = line.replace(f" --port {self.port}", "").replace(SHORT, LOOK)
+                line = line.replace(f" --port {self.port}", "").replace(SHORT_DELAY, LONG_DELAY)
                 line = line.replace(" <defunct>", "")  # not all versions of ps have it
                 line = line.replace("socket.timeout:", "TimeoutError:")  # in Python 3.9
+                for number, words in ERRORS.items():
+                    line = line.replace(f"[Errno {number}] {os.strerror(number)}", words)
                 lines.append(re.sub(rf"\b{self.port}\b", str(ARTICLES_PORT), line))
         return lines
 
-    def settled(self, terminal):
-        """What it shows when nothing has come for a second: for a person to read."""
-        while terminal.quiet < 1:
-            time.sleep(0.1)
-        return self.visible(terminal)
+    def repaired(self, line, said):
+        """A line for the page: the one that it has, if that is true, else with its names.
 
-    def names_in(self, said, seen):
-        """The names, with those in the lines that are as the page says."""
-        names = self.names
-        for line in said:
-            found = (match_line(line, other, names) for other in seen)
-            names = next((more for more in found if more is not None), names)
-        return names
+        A process that the page does not name yet gets a name.
+        """
+        for old in said:
+            names = match_line(old, line, self.names)
+            if names is not None and old != "…":
+                self.names = names
+                return old
 
-    def with_names(self, typed):
-        """A command with the process IDs and terminals of this run."""
+        def name_of(found):
+            real = found[0]
+            if real not in self.names.values():
+                if not (real.isdigit() and int(real) in self.family):
+                    return real
+                free = (str(n) for n in range(10001, FIRST_PORT) if str(n) not in self.names)
+                unused = kind(real) == "PID" and len(real) == 5 and real not in self.names
+                self.names[real if unused else next(free)] = real
+            return next(name for name in self.names if self.names[name] == real)
 
-        def real(found):
-            pid = self.names.get(("pid", found[2]))
-            if pid is None:
-                raise SystemExit(f"{self.page}: {typed}: of which process is {found[2]}?")
-            return found[1] + pid
+        return re.sub(r"pts/\d+|ttys\d+|\b\d+\b", name_of, line)
 
-        return renamed(PID_IN_COMMAND.sub(real, typed), self.names)
+    def real_name(self, found):
+        """For what a name stands that is typed."""
+        if found[0] not in self.names:
+            raise SystemExit(f"{self.page}: nothing has shown {found[0]} before it is typed")
+        return self.names[found[0]]
 
-    def with_own_port(self, typed):
-        """A command with the port of this run, and a limit that leaves room for others."""
+    def for_this_run(self, typed):
+        """A command as it is typed: with the port of this run, and so on."""
 
-        def limit(found):
+        def limit(found):  # leaves room for what else the user runs
             enough = os.getuid() and system.tasks_of_user(os.getuid()) + 200
             return f"ulimit -u {max(int(found[1]), enough)}"
 
+        def session(found):  # another container may have a terminal of that name
+            ours = [t.pid for t in self.terminals.values() if t.tty == found[1]]
+            return f"-s {ours[0]}" if system.LINUX and ours else found[0]
+
         typed = re.sub(r"ulimit -u (\d+)", limit, typed)
+        typed = re.sub(r"-t (pts/\d+)", session, typed)
         typed = typed.replace(".venv/bin/python ", "python3 ")
         if self.port == ARTICLES_PORT:
             return typed
         scripts = r"(python3? (?:webserver3\w|client3|watch3)\.py)"
         typed = re.sub(scripts, rf"\1 --port {self.port}", typed)
-        typed = typed.replace(LOOK, SHORT)
+        typed = typed.replace(LONG_DELAY, SHORT_DELAY)
         return re.sub(rf"\b{ARTICLES_PORT}\b", str(self.port), typed)
 
 
-def renamed(line, names):
-    """A line of the page with the process IDs and terminals of this run."""
-
-    def real(found):
-        return names.get((SAME.get(found.lastgroup), found[found.lastgroup]), found[0])
-
-    return VARIES.sub(real, line)
-
-
-def only_looks(block):
-    """Whether a block shows processes and does nothing to them."""
-    typed = [line for step in steps(block) for line in step.typed]
-    return block.language == "console" and all(line.startswith(POLLED) for line in typed)
-
-
-def reason_to_leave_out(block):
-    """Why a block cannot be run on this system; None if it can."""
-    if "linux" in block.marks and not system.LINUX:
-        return "this is not Linux"
-    if block.language != "console":
-        return None
-    watches = any("watch3.py" in line for line in block.lines)
-    for name in ("rich", "psutil") if watches else ():
-        if importlib.util.find_spec(name) is None:
-            return f"there is no {name}"
-    return missing(OPTIONAL, [block])
-
-
-def reason_to_leave_out_all(blocks):
-    """Why nothing of a page can be run on this system; None if something can."""
-    typing = [block for block in blocks if block.language == "console"]
-    if typing and system.LINUX and os.getuid() == 0 and shutil.which("setpriv") is None:
-        return "there is no setpriv"  # terminals.shell() needs it
-    return missing(NEEDED, typing)
-
-
-def missing(programs, blocks):
-    """Which of the programs the blocks need and the system does not have, in words."""
-    for line in (line for b in blocks for step in steps(b) for line in step.typed):
-        for program in re.findall(r"(?:^|[|;] *)(\w+)", line):
-            if program in programs and shutil.which(program) is None:
-                return f"there is no {program}"
-    return None
+def available(mark):
+    """Whether this system has what a block's mark asks for."""
+    if mark in ("any-order", "linux"):
+        return mark == "any-order" or system.LINUX
+    return shutil.which(mark) or importlib.util.find_spec(mark)
 
 
 def excerpt(lines, stage):
@@ -509,37 +446,39 @@ def excerpt(lines, stage):
     return "\n\n\n".join(pieces(stage)[name] for name in names).splitlines()
 
 
-def rewrite_twin(page, text):
-    """Give the Chinese page, if there is one, the blocks of the English one."""
+def rewrite(page, text):
+    """Write a page, and the blocks of its Chinese twin, if it has one."""
     twin = chinese.twin(page)
     if twin:
         old = (ROOT / twin).read_text(encoding="utf-8")
         (ROOT / twin).write_text(chinese.with_blocks_of(text, old), encoding="utf-8")
+    (ROOT / page).write_text(text, encoding="utf-8")
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    as_it_is = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_it_is)
     parser.add_argument("pages", nargs="*", default=PAGES, help="(default: all)")
     parser.add_argument("--check", action="store_true", help="leave the pages alone")
-    parser.add_argument(
-        "--port", type=int, default=ARTICLES_PORT, help="0: any free one (%(default)s)"
-    )
-    parser.add_argument(
-        "--patience",
-        type=float,
-        default=Patience.seconds,
-        metavar="SECONDS",
-        help="how long to wait for what has to come (%(default)s)",
-    )
+    parser.add_argument("--port", type=int, default=ARTICLES_PORT, help="0: any (%(default)s)")
+    parser.add_argument("--patience", type=float, default=Patience.seconds, metavar="SECONDS",
+                        help="how long to wait for what has to come (%(default)s)")
     return parser.parse_args()
 
 
 def main():
     options = parse_options()
     Patience.seconds = options.patience
-    status = 0
+    needed = ["curl", "ps", *["setpriv"] * (system.LINUX and os.getuid() == 0)]  # see shell()
+    if missing := [name for name in needed if not available(name)]:
+        print(f"Not run: no {', '.join(missing)}")
+        return 0
+    for name in set(os.environ) - INHERITED:
+        del os.environ[name]
+    if system.LINUX:
+        # Reap the terminals' orphans, as init does, wherever PID 1 is something else.
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    status = False
     for page in options.pages:
         with tempfile.TemporaryDirectory() as folder:
             for script in ROOT.glob("*.py"):
@@ -548,12 +487,9 @@ def main():
             lines = run.follow(go_on=not options.check)
         for remark in [*run.untrue, *(f"Not run: {why}" for why in run.left_out)]:
             print(remark)
-        if run.untrue:
-            status = 1
-            if not options.check:
-                text = "\n".join(lines) + "\n"
-                (ROOT / page).write_text(text, encoding="utf-8")
-                rewrite_twin(page, text)
+        if run.untrue and not options.check:
+            rewrite(page, "\n".join([*lines, ""]))
+        status = status or bool(run.untrue)
     return status
 
 

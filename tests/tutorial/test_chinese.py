@@ -43,21 +43,13 @@ def read(page):
     return (ROOT / page).read_text(encoding="utf-8")
 
 
-def remarks(english, translated):
-    """What is not the same in a page and its translation: heading and difference."""
-    pairs = zip(chinese.sections(english), chinese.sections(translated))
-    return [
-        f"{mine.heading}: {difference}"
-        for theirs, mine in pairs
-        for difference in chinese.differences(theirs, mine)
-    ]
-
-
 @pytest.mark.parametrize("page", TRANSLATED)
-def test_chinese_page_has_the_same_sections_and_in_them_the_same(page):
-    english, ours = read(page), chinese.with_english_links(page, read(chinese.twin(page)))
-    assert len(chinese.sections(english)) == len(chinese.sections(ours))
-    assert remarks(english, ours) == []
+def test_chinese_page_has_in_each_section_what_the_english_one_has(page):
+    ours = chinese.with_english_links(page, read(chinese.twin(page)))
+    behind, differences = chinese.compare(read(page), ours)
+    assert differences == []
+    if behind:
+        pytest.skip(f"{chinese.twin(page)} is behind {page}: {', '.join(behind)}")
 
 
 @pytest.mark.parametrize("page", TRANSLATED)
@@ -115,7 +107,8 @@ def translation(text):
     return text
 
 
-# What is changed in the English page or in the translation of it, and what is told
+# What is changed in the English page or in its translation, and what is said of it; what
+# starts with "behind" names the section that has to be translated.
 DRIFTS = {
     "a number": ("chinese", "And 7", "And 8", "numbers"),
     "another stage": ("chinese", "of 3b", "of 3c", "numbers"),
@@ -129,9 +122,13 @@ DRIFTS = {
     "a lost paragraph": ("chinese", "Wait.\n", "", "paragraphs"),
     "a lost item": ("chinese", "- Another.\n", "", "paragraphs"),
     "another level": ("chinese", "## Why", "### Why", "level"),
-    "a reworded English sentence": ("english", "Two sentences", "Three sentences", "translates"),
+    "a section of its own": ("chinese", "## Why", "## How\n\n## Why", "translates nothing"),
+    "a lost mark": ("chinese", " <!-- en: ", " <!-- ", "translates nothing"),
     "a changed English output": ("english", "$ ls\n", "$ ls -l\n", "blocks"),
-    "an English diagram": ("english", "bytes", "lines", "translates"),
+    "a reworded English sentence": ("english", "Two sentences", "Three sentences", "behind: Why"),
+    "an English diagram": ("english", "bytes", "lines", "behind: Why"),
+    "an English number": ("english", "And 7", "And 8", "behind: Why"),
+    "a new English section": ("english", "## Why", "## How\n\n## Why", "behind: How"),
 }
 
 
@@ -139,20 +136,30 @@ DRIFTS = {
 def test_drift_is_told(drift):
     where, old, new, told = DRIFTS[drift]
     texts = {"english": ENGLISH, "chinese": translation(ENGLISH)}
-    assert not remarks(*texts.values())
+    assert chinese.compare(**texts) == ([], [])
     assert old in texts[where]
     texts[where] = texts[where].replace(old, new, 1)
-    assert any(told in each for each in remarks(*texts.values()))
+    behind, differences = chinese.compare(**texts)
+    if told.startswith("behind"):
+        assert ([f"behind: {heading}" for heading in behind], differences) == ([told], [])
+    else:
+        assert any(told in each for each in differences)
+
+
+def test_sections_in_another_order_are_told():
+    title, why = translation(ENGLISH).split("## Why")
+    _, differences = chinese.compare(ENGLISH, f"## Why{why}\n{title}")
+    assert differences == ["the sections are not in the English page's order"]
 
 
 def test_labels_of_a_diagram_may_differ():
     text = translation(ENGLISH)
-    assert not remarks(ENGLISH, text.replace("2 bytes", "2 个字节"))
+    assert chinese.compare(ENGLISH, text.replace("2 bytes", "2 个字节")) == ([], [])
 
 
 def test_blocks_are_taken_over():
     before, _, after = ENGLISH.rpartition("$ ls\n")  # the first one stays as it is
     changed = f"{before}$ pwd\n{after}"
     text = translation(ENGLISH)
-    assert remarks(changed, text)
-    assert not remarks(changed, chinese.with_blocks_of(changed, text))
+    assert chinese.compare(changed, text) != ([], [])
+    assert chinese.compare(changed, chinese.with_blocks_of(changed, text)) == ([], [])
