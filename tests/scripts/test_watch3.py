@@ -4,8 +4,10 @@ import importlib.util
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
+import time
 from xml.etree import ElementTree
 
 import pytest
@@ -282,6 +284,71 @@ def test_what_does_not_fit_is_counted(serve, live):
         shown = len(re.findall(row, picture))
         left_out = int(re.search(rf"\+(\d+) more {what}", picture)[1])
         assert shown > 0 and shown + left_out == 30
+
+
+# What it costs
+
+SECONDS = 10  # that it is looked at
+# A server with 2,000 zombies, and 500 children with a connection each
+CROWDED = """if True:
+    import os, socket
+    listen_socket = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    for _ in range(2000):
+        if os.fork() == 0:
+            os._exit(0)
+    clients = [socket.create_connection(listen_socket.getsockname()) for _ in range(500)]
+    for _ in clients:
+        connection, address = listen_socket.accept()
+        if os.fork() == 0:
+            for one in (listen_socket, *clients):
+                one.close()
+            connection.recv(1)
+            os._exit(0)
+        connection.close()
+    print("port", listen_socket.getsockname()[1], flush=True)
+    listen_socket.accept()
+"""
+
+
+def processor_seconds(pid):
+    """What a process has used of the processor, in seconds (proc_pid_stat(5))."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        user, kernel = file.read().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(kernel)) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.slow
+def test_2000_zombies_and_500_connections_take_less_than_15_percent_of_a_processor(start, live):
+    server = start(Program, [sys.executable, "-c", CROWDED])
+    listening = wait_until(lambda: re.search(r"port (\d+)", server.output), "it listens", allow=60)
+    program = live(listening[1])
+    wait_until(lambda: " python" in program.output, "the server is seen")
+    wait_until(lambda: "2000 ZOMBIES" in program.output, "2,000 zombies are seen")
+    began, used = time.monotonic(), processor_seconds(program.pid)
+    looks = program.output.count("2000 ZOMBIES")
+    wait_until(lambda: time.monotonic() > began + SECONDS, "time passes")
+    seconds = time.monotonic() - began
+    assert (processor_seconds(program.pid) - used) / seconds < 0.15
+    assert (program.output.count("2000 ZOMBIES") - looks) / seconds > 1
+
+
+@pytest.mark.slow
+@needs("ab")
+def test_3g_answers_nine_tenths_of_the_requests_beside_it(start, serve, live):
+    server = serve("3g")
+    program = live(server.port)
+    wait_until(lambda: " python" in program.output, "the server is seen")
+    ratios = []
+    for _ in range(15):
+        rates = []
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            program.send_signal(number)
+            url = f"http://127.0.0.1:{server.port}/"
+            ab = start(Program, ["ab", "-q", "-n", "1000", "-c", "16", url])
+            assert ab.wait(60) == 0, ab.errors
+            rates.append(float(re.search(r"Requests per second: +([\d.]+)", ab.output)[1]))
+        ratios.append(rates[1] / rates[0])
+    assert statistics.median(ratios) > 0.9, ratios
 
 
 # Output
