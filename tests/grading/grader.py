@@ -13,22 +13,25 @@ outcome is "holds", "fails" or "not tried"; remark is a list of lines.
 """
 
 import collections
+import contextlib
 import errno
 import functools
 import json
 import math
 import os
+import random
 import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 
 import pytest
 from library import system
 from library.programs import Patience, Unusable, guarded, mismatch, wait_until
 from library.servers import ARTICLES_DELAY, NOTHING, READS_ALL, StageServer, Server, fill
-from library.servers import free_port, user_with_few_processes
+from library.servers import user_with_few_processes
 
 
 GRADING = 5  # seconds that a claim about a graded server waits for what has to come
@@ -360,6 +363,19 @@ def starts(capabilities, command):
     return subprocess.run([*wrapper, *command], stderr=subprocess.DEVNULL).returncode == 0
 
 
+def untaken_port():
+    """A port that nobody has, and that no client is given before the server is started.
+
+    A client's ports, and those of bind to port 0, come from 32768 on (ip(7),
+    ip_local_port_range) or from 49152 on (macOS): from there one could be taken meanwhile.
+    """
+    while True:
+        port = random.randrange(10000, 32768)
+        with socket.socket() as candidate, contextlib.suppress(OSError):
+            candidate.bind(("127.0.0.1", port))
+            return port
+
+
 DAEMON = (
     "If it goes into the background, as a daemon does, keep it in the foreground: leave out the"
     " call of daemon() or of fork before the loop, or use its option for that, often -f or -d."
@@ -379,7 +395,7 @@ class GradedServer(Server):
         command = grading.words()
         if shutil.which(command[0]) is None:
             raise Unusable(f"There is no program {command[0]!r} that I could start.")
-        port = grading.port or free_port()
+        port = grading.port or untaken_port()
         if system.listening(port):
             raise Unusable(
                 f"Port {port} is taken: another program listens on it. End that one,"
