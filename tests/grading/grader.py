@@ -35,6 +35,7 @@ from library.servers import user_with_few_processes
 
 
 GRADING = 5  # seconds that a claim about a graded server waits for what has to come
+MUCH_OUTPUT = 100_000  # characters; nobody prints so many before listening
 CAP_SYS_PTRACE = 19  # the number of the capability to look at other users' processes
 STARTING = 5  # seconds that it may take to start at least, as Java's does
 GOES_ON = "Seen      (the server ends|the connection is refused)"
@@ -481,6 +482,8 @@ class GradedServer(Server):
         try:
             self.pid = wait_until(listens, "the server listens", max(0, STARTING - Patience.seconds))
         except AssertionError:
+            if len(self.output) > MUCH_OUTPUT:
+                raise Unusable("The server prints without end.") from None
             raise Unusable(
                 f"Your server runs, but does not listen on port {self.port}. Write {{port}}"
                 " where your command says the port, or pass --server-port."
