@@ -141,7 +141,7 @@ def show_task(stage, command):
     if task.strip():
         print(fold(" ".join(task.split())))
     command = command.replace("{port}", "PORT").replace("{delay}", "SECONDS")
-    print(fold(f"It is started as {command}: where to listen, and how long to sleep."))
+    print(fold(f"It is started as {command} (to sleep, from 3b on)."))
 
 
 def fold(text):

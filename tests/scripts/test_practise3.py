@@ -105,8 +105,9 @@ def test_log_that_the_server_writes_is_no_save(practise):
     assert "once more" not in program.output
 
 
-def test_last_stage_leads_no_further(practise):
-    program = practise(None, "--stage", "3g", "--server", f"{sys.executable} {ROOT}/webserver3g.py --port {{port}} --delay {{delay}}")  # fmt: skip
+def test_server_is_started_as_its_command_says(practise):
+    server = f"{sys.executable} {ROOT}/webserver3g.py --port {{port}} --delay {{delay}}"
+    program = practise(None, "--stage", "3g", "--server", server)
     wait_for(program, "All of 3g holds")
 
 
