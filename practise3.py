@@ -46,6 +46,8 @@ COMPILE = {
     ".rs": "rustc -o {program} {file}",
 }
 PATIENCE = 2  # seconds; a claim about a server that one is just writing waits no longer
+# Not saved by the reader, but written by an editor, a compiler, this script or the server
+PASSING = ("~", ".swp", ".tmp", ".stage", ".log", ".pyc", ".o", ".class")
 BAR = 8  # characters
 REMARK = re.compile(r"(Ended|Seen|Expected|Hint|Said|Again) |          ")  # in a column of 10
 
@@ -60,7 +62,7 @@ def mtimes(folder):
     with os.scandir(folder) as entries:
         for entry in entries:
             try:
-                if entry.is_file() and not entry.name.endswith((".stage", "~", ".swp", ".pyc")):
+                if entry.is_file() and not entry.name.endswith(PASSING) and entry.name[0] != ".":
                     found[entry.name] = entry.stat().st_mtime_ns
             except FileNotFoundError:
                 pass  # an editor has replaced it meanwhile
@@ -139,7 +141,7 @@ def show_task(stage, command):
     if task.strip():
         print(fold(" ".join(task.split())))
     command = command.replace("{port}", "PORT").replace("{delay}", "SECONDS")
-    print(fold(f"It is started as {command}: where to listen, and how long to sleep."))
+    print(fold(f"It is started as {command} (to sleep, from 3b on)."))
 
 
 def fold(text):

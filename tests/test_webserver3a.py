@@ -1,7 +1,7 @@
 """Stage 3a: an iterative server serves one client at a time.
 
-Listen on the port. Accept a client, receive its request, print it, send the same short
-answer whatever it asks for, close the connection, and accept the next client.
+Accept a client, receive and print its request, send the same short answer whatever it asks
+for, close the connection, and accept the next client.
 """
 
 import re

@@ -29,8 +29,8 @@ def test_silent_client_holds_up_nobody(serve):
     """A client that connects and says nothing holds up nobody.
 
     Hint: Does your parent read the request? A silent client holds it up in recv then. Fork
-    as soon as accept returns, and let only the child call recv. The parent waits for no
-    child that has not ended.
+    as soon as accept returns, and let only the child call recv. The handler of
+    SIGCHLD may not wait for a child that lives, either: call waitpid with WNOHANG.
     Again: curl telnet://localhost:8888, and then in one more: curl localhost:8888
     """
     server = serve()
@@ -86,6 +86,7 @@ def test_hundreds_of_requests_leave_no_zombie_and_no_descriptor(serve):
     assert more == 0, mismatch(f"the parent has {more} more descriptors", "none")
 
 
+@pytest.mark.depends_on("test_single_requests_one_at_a_time_leave_no_zombie")
 def test_request_is_printed(serve):
     """Also asked: the server prints the request.
 

@@ -179,6 +179,12 @@ def test_port_that_is_taken_is_said_at_once(grade):
     assert f"Port {port} is taken" in graded.output
 
 
+# What Docker leaves to root, as setpriv(1) says it
+DOCKERS = (
+    "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service"
+    ",+net_raw,+sys_chroot,+mknod,+audit_write,+setfcap"
+)
+
 # Servers in other languages: how each is started, perhaps with a fault put in, and a claim
 # of its stage that fails then
 PERL, JAVA, C, RUST = "perl {server} {port}", "java {server} {port}", "cc", "rustc"
@@ -396,15 +402,14 @@ def test_stage_test_without_docstring_gets_a_clear_message(start, tmp_path):
 @LINUX_ONLY
 @slow
 @needs("setpriv")
-@pytest.mark.parametrize("setpriv", [["--bounding-set", "-all", "--inh-caps", "-all"],
-                                     ["--bounding-set", "-dac_read_search"]])
-def test_root_without_capabilities_grades_all_the_same(start, setpriv):
+@pytest.mark.parametrize("capabilities", ["-all", DOCKERS, "-dac_read_search"])
+def test_root_without_capabilities_grades_all_the_same(start, capabilities):
     if os.getuid() != 0:
         pytest.skip("this is not root")
-    server = f"{sys.executable} webserver3a.py --port {{port}}"
-    command = ["setpriv", *setpriv, sys.executable, "-m", "pytest", "tests/test_webserver3a.py"]
-    graded = start(Program, [*command, "--server", server], cwd=ROOT)
-    if graded.wait(60):
-        assert "Only root can read one of" in graded.output, graded.output
-        assert "DAC_READ_SEARCH is missing" in graded.output
-        assert setpriv[1] == "-dac_read_search"
+    server = f"{sys.executable} webserver3d.py --port {{port}} --delay {{delay}}"
+    setpriv = ["setpriv", "--bounding-set", capabilities, "--inh-caps", capabilities]
+    command = [sys.executable, "-m", "pytest", "tests/test_webserver3d.py", "--server", server]
+    graded = start(Program, [*setpriv, *command], cwd=ROOT)
+    assert graded.wait(60) == 0, graded.output
+    assert "FAILS" not in graded.output
+    assert graded.output.count("the limit on processes does not hold for root") <= 1

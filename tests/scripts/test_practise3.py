@@ -97,8 +97,17 @@ def test_save_in_the_midst_of_a_grading_starts_over(practise):
     wait_until(lambda: len(program.processes()) == 1, "what was graded is gone")
 
 
-def test_last_stage_leads_no_further(practise):
-    program = practise(None, "--stage", "3g", "--server", f"{sys.executable} {ROOT}/webserver3g.py --port {{port}} --delay {{delay}}")  # fmt: skip
+def test_log_that_the_server_writes_is_no_save(practise):
+    logs = "open(__file__ + '.log', 'a').write('started')\nraise SystemExit(3)\n"
+    program = practise(logs)
+    program.path.parent.chmod(0o777)
+    wait_for(program, "Waiting for you to save")
+    assert "once more" not in program.output
+
+
+def test_server_is_started_as_its_command_says(practise):
+    server = f"{sys.executable} {ROOT}/webserver3g.py --port {{port}} --delay {{delay}}"
+    program = practise(None, "--stage", "3g", "--server", server)
     wait_for(program, "All of 3g holds")
 
 
@@ -113,10 +122,8 @@ NOT_STARTED = {
 }
 
 
-SLOW = {"deaf": pytest.mark.slow}
-
-
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=SLOW.get(kind, ())) for kind in NOT_STARTED])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", NOT_STARTED)
 def test_server_that_cannot_be_graded_is_told_why(practise, kind):
     source, file, reason = NOT_STARTED[kind]
     if file.endswith(".c") and not shutil.which("cc"):
