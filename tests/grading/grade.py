@@ -30,7 +30,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-STAGES = ["3a", "3b", "3c", "3d", "3e", "3f", "3g"]
+STAGES = ["3a", "3b", "3c", "3d", "3e", "3f", "3g", "4a", "4b", "4c", "4d", "4e"]
 HOLDS, FAILS = "holds  ", "FAILS  "
 STYLE = """body { font: 15px/1.4 system-ui, sans-serif; margin: 2em; max-width: 70em }
 table { border-collapse: collapse } td, th { border: 1px solid #888; padding: .3em .6em;

@@ -63,7 +63,7 @@ def stage_of(item):
 
     3h's own tests are for our 3h alone; its exercise is for anybody's.
     """
-    found = re.fullmatch(r"test_(?:webserver(3[a-g])|wsgi_exercise)", item.module.__name__)
+    found = re.fullmatch(r"test_(?:webserver(3[a-g]|4[a-e])|wsgi_exercise)", item.module.__name__)
     return found and (found[1] or "3h")
 
 
@@ -109,7 +109,7 @@ class Grader:
         config.hook.pytest_deselected(items=others)
         if others and not items:
             raise pytest.UsageError(
-                "--server grades with tests/test_webserver3a.py to 3g, or with"
+                "--server grades with tests/test_webserver3a.py to 4e, or with"
                 " tests/scripts/test_wsgi_exercise.py. The other tests are for our own scripts."
             )
 
