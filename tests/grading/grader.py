@@ -147,7 +147,7 @@ class Grader:
         config.hook.pytest_deselected(items=others)
         if others and not items:
             raise pytest.UsageError(
-                "--server grades with tests/test_webserver3a.py to 3g, or with"
+                "--server grades with tests/test_webserver3a.py to 4e, or with"
                 " tests/scripts/test_wsgi_exercise.py. The other tests are for our own scripts."
             )
         for item in items:

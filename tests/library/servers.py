@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import unittest
 
 from library import system
@@ -19,9 +20,11 @@ from library.clients import Attempt, Connection
 from library.programs import Program, Unusable, mismatch, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-STAGES = ["3a", "3b", "3c", "3d", "3e", "3f", "3g"]
+STAGES = ["3a", "3b", "3c", "3d", "3e", "3f", "3g", "4a", "4b", "4c", "4d", "4e"]
 # The seconds that a server sleeps after an answer, of the stages that take --delay
 ARTICLES_DELAY = {"3b": 60, "3c": 60, "3d": 0, "3e": 3, "3f": 0, "3g": 0}
+ARTICLES_DELAY.update({stage: 0 for stage in STAGES if stage >= "4a"})  # ours, not the article's
+COUNTED = r"(?i)request (\d+)\b.*GET (\S+)"  # as a server prints a request from 4a on
 LONG = 600  # a delay in seconds that no test sees the end of
 
 
@@ -213,7 +216,35 @@ class Server(Program):
 
         wait_until(seen, f"{count} connections wait in the listen queue")
 
+    def workers(self):
+        """The PIDs of its other processes that can accept: they have its listening socket."""
+        listen_socket = self.listen_socket()
+        others = [process.pid for process in self.processes() if process.pid != self.pid]
+        return [pid for pid in others if listen_socket in system.sockets(pid)]
+
+    def wait_until_workers(self, count):
+        """Wait until it has count workers, all asleep. Returns them."""
+        wait_until(lambda: len(self.workers()) == count, f"the server has {count} workers")
+        self.wait_until_blocked()
+        return self.workers()
+
     # As someone who arranges what is otherwise luck
+
+    @contextlib.contextmanager
+    def only(self, worker):
+        """While this lasts, all workers but one are stopped: it has to accept (SIGSTOP)."""
+        others = [pid for pid in self.workers() if pid != worker]
+
+        def stopped():
+            return all(p.state == "T" for p in system.processes() if p.pid in others)
+
+        for pid in others:
+            os.kill(pid, signal.SIGSTOP)
+        wait_until(stopped, "the other workers are stopped")
+        yield
+        for pid in others:
+            os.kill(pid, signal.SIGCONT)
+        self.wait_until_blocked()
 
     @contextlib.contextmanager
     def soft_limit(self, limit, value):
@@ -430,6 +461,44 @@ def wait_until_printed(server, pattern, what=None, after=0):
                 " Python, fflush(stdout) in C."
             ) from None
         raise
+
+
+def wait_until_counted(server, paths):
+    """Wait until requests for these paths are printed. Returns their numbers, in this order.
+
+    Raises AssertionError if that of one is not printed, as `Request 7: ... GET /path`.
+    """
+    for path in paths:
+        what = f"a line with 'Request', its number, and GET {path}"
+        wait_until_printed(server, rf"(?i)request \d+\b.*GET {path}\b", what)
+    found = {path: int(number) for number, path in re.findall(COUNTED, server.output)}
+    return [found[path] for path in paths]
+
+
+def assert_one_thread(server):
+    """Assert that a server has no child, and no thread but one."""
+    children, threads = len(server.children()), system.threads(server.pid)
+    what = f"there are {children} children and {threads} threads"
+    assert (children, threads) == (0, 1), mismatch(what, "one process with one thread")
+
+
+def assert_survives_without_descriptors(serve):
+    """Assert that a server which may have 64 descriptors goes on when none is left.
+
+    Its processor time (proc(5)) while a client waits is near none, and it serves that
+    client when another has left.
+    """
+    server = serve(limits={resource.RLIMIT_NOFILE: 64})
+    silent = [server.connect() for _ in range(64)]
+    waiting = server.ask()
+    wait_until(lambda: server.running and system.queued(server.port), "clients wait")
+    before = system.processor_time(server.pid)
+    time.sleep(0.4)  # processor time is nothing without time
+    used = system.processor_time(server.pid) - before
+    assert used < 0.2, mismatch(f"it works {used:.2f} of 0.4 s, for nothing", "it sleeps")
+    for client in silent:
+        client.close()
+    waiting.wait_for_answer()
 
 
 def assert_not_answered(client):

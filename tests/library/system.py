@@ -115,6 +115,21 @@ def memory(pid):
     return int(status(pid, "VmRSS"))
 
 
+def threads(pid):
+    """How many threads a process has."""
+    if not LINUX:
+        return len(run("ps", "-M", "-p", str(pid)).splitlines()) - 1
+    return int(status(pid, "Threads"))
+
+
+def processor_time(pid):
+    """The seconds of processor time that a process has used (proc(5), utime and stime)."""
+    if not LINUX:
+        minutes, _, seconds = run("ps", "-o", "time=", "-p", str(pid)).strip().rpartition(":")
+        return 60 * int(minutes) + float(seconds)
+    return sum(map(int, stat(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 class Socket(NamedTuple):
     """A row of /proc/net/tcp (proc(5)): two ports, how much is queued, 0 for no inode.
 
