@@ -75,28 +75,36 @@ async def grade(server, stage, *options, time_limit=None):
 
     Raises asyncio.CancelledError if it is cancelled, when all that it started has ended.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
         results = pathlib.Path(folder, "results")
         grader = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "pytest", TESTS[stage], "--server", server,
             "--results", results, *options,
             cwd=ROOT, start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            stdout=said, stderr=said,
         )  # fmt: skip
-        ended = asyncio.ensure_future(grader.communicate())
         try:
-            said, _ = await asyncio.wait_for(asyncio.shield(ended), time_limit)
-        except (asyncio.TimeoutError, asyncio.CancelledError) as error:
-            with contextlib.suppress(ProcessLookupError):
-                grader.send_signal(signal.SIGINT)  # it ends what it has started
-            await ended
-            if isinstance(error, asyncio.CancelledError):
-                raise
+            await asyncio.wait_for(grader.wait(), time_limit)
+        except asyncio.TimeoutError:
+            await end(grader)
             return read(results)._replace(ungraded=f"It took longer than {time_limit:g} seconds.")
+        except asyncio.CancelledError:
+            await end(grader)
+            raise
         found = read(results)
         if found.ungraded or grader.returncode == bool(found.fails):
             return found
-        return found._replace(ungraded=said.decode(errors="backslashreplace").strip())
+        said.seek(0)
+        return found._replace(ungraded=said.read().decode(errors="backslashreplace").strip())
+
+
+async def end(grader):
+    """Interrupt a grader, and wait until it has ended what it started, even if cancelled again."""
+    with contextlib.suppress(ProcessLookupError):
+        grader.send_signal(signal.SIGINT)
+    while grader.returncode is None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await grader.wait()
 
 
 def read(results):
@@ -144,7 +152,7 @@ async def grade_all(options):
         await asyncio.gather(*jobs)
     finally:
         for job in jobs:
-            job.cancel()
+            job.cancel()  # without effect if all is well
         await asyncio.gather(*jobs, return_exceptions=True)
     return found
 

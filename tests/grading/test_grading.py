@@ -66,7 +66,10 @@ NOT_GRADABLE = {
     "sleep 600": r"Your server runs, but does not listen on port \d+\.",
     "yes": r"The server prints without end\.",
     "sh -c 'not closed": r"The command .* cannot be split: No closing quotation\.",
-    f"{sys.executable} -c 'import os\nwhile True: os.fork()'": "Your server runs, but does",
+    f"{sys.executable} -c 'import os\nwhile True: os.fork()'": (
+        # whether the last of its processes has met the limit by then is chance
+        "Your server (runs, but does|ended with status 1 before.*BlockingIOError)"
+    ),
 }
 
 
@@ -297,7 +300,7 @@ def test_ctrl_c_ends_the_grading_of_a_class(start, tmp_path):
         wait_until(lambda: servers() > 1, "servers have been started")
     graded.press_ctrl_c()
     assert graded.wait() == 130
-    assert graded.processes() == []
+    wait_until(lambda: graded.processes() == [], "nothing that it started is left")
 
 
 def command_line(pid):
