@@ -25,6 +25,8 @@ STAGES = ["3a", "3b", "3c", "3d", "3e", "3f", "3g", "4a", "4b", "4c", "4d", "4e"
 ARTICLES_DELAY = {"3b": 60, "3c": 60, "3d": 0, "3e": 3, "3f": 0, "3g": 0}
 ARTICLES_DELAY.update({stage: 0 for stage in STAGES if stage >= "4a"})  # ours, not the article's
 COUNTED = r"(?i)request (\d+)\b.*GET (\S+)"  # as a server prints a request from 4a on
+# RES_OPTIONS (resolv.conf(5)): where no name server answers, do not wait for it long.
+QUICK_DNS = {"RES_OPTIONS": "timeout:1 attempts:1"}
 LONG = 600  # a delay in seconds that no test sees the end of
 
 
