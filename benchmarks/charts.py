@@ -9,10 +9,10 @@ matplotlib.use("svg")
 from matplotlib import pyplot  # noqa: E402 (after the choice of what it draws on)
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#777777"
-LOOKS = {  # of a stage's line; another one's is the next of matplotlib's own
+LOOKS = {  # of a stage's line, broken ones on top; other stages have matplotlib's
     "3b": {"color": ORANGE, "linestyle": "-"},
-    "3c": {"color": BLUE, "linestyle": "--"},
-    "3d": {"color": RED, "linestyle": ":"},
+    "3c": {"color": BLUE, "linestyle": "--", "zorder": 3},
+    "3d": {"color": RED, "linestyle": ":", "zorder": 4},
     "3f": {"color": ORANGE, "linestyle": "-."},
     "3g": {"color": GREEN, "linestyle": "-"},
 }
@@ -78,7 +78,7 @@ def costs(found):
 
 def leaks(found):
     """Two charts, one above the other: descriptors and zombies over the connections."""
-    figure, charts = pyplot.subplots(2, 1, figsize=(WIDTH, 6))
+    figure, charts = pyplot.subplots(2, 1, figsize=(WIDTH, 6.4))
     for axes, what in zip(charts, ("descriptors", "zombies")):
         for stage, counts in found.items():
             looks = LOOKS.get(stage, {})
@@ -86,6 +86,7 @@ def leaks(found):
         axes.set_title(what)
         axes.set_xlabel("connections so far")
         axes.margins(x=0)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.yaxis.set_major_formatter("{x:,.0f}")
