@@ -619,8 +619,9 @@ class Picture:
     def counts(self):
         """The counts in two lines, with curves, of one scale, of how they came about."""
         width = max(self.columns // 2 - 22, 5)
-        history = list(self.watcher.history)[-width:]
-        most = max(max(counts.values()) for counts in history)
+        history = list(self.watcher.history)
+        most = max(max(counts.values()) for counts in history)  # also of what is not drawn
+        history = history[-width:]
         cells = [
             f"{name:11}  {count:5}  {curve([counts[name] for counts in history], most)}"
             for name, count in history[-1].items()
