@@ -53,7 +53,7 @@ ALL_END = (
     "                    os.kill(each, signal.SIGKILL)\n"
     "                workers.clear()\n",
 )
-NOT_AWAITED = ("await asyncio.sleep(delay)", "__import__('time').sleep(delay)")
+NOT_AWAITED = (" await asyncio.sleep(delay)\n", " __import__('time').sleep(delay)\n")
 NOT_REPLACED = ("                workers.discard(pid)\n", "")
 ONE_WORKER = ("while len(workers) < count:", "while len(workers) < 1:")
 
@@ -346,9 +346,10 @@ MUTANTS = [
     ("4c", "never accepts again", "        if not accepting:\n", "        if False:\n", AT_REST),
     ("4c", "looks twice a second", "select(None if accepting else 1)", "select(0.5)", None),
 
-    ("4d", "a sleep that is not awaited", *NOT_AWAITED, "Clients are all answered at once, by one thread."),
-    ("4d", "sleeps in threads", "await asyncio.sleep(delay)",
-     "await loop.run_in_executor(None, __import__('time').sleep, delay)",
+    ("4d", "a sleep that is not awaited", *NOT_AWAITED,
+     "Clients are all answered at once, by one thread."),
+    ("4d", "sleeps in threads", " await asyncio.sleep(delay)\n",
+     " await loop.run_in_executor(None, __import__('time').sleep, delay)\n",
      "Clients are all answered at once, by one thread."),
     ("4d", "no delay", "                await asyncio.sleep(delay)\n", "                pass\n",
      "Six clients all end after about one delay."),
