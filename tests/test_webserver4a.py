@@ -4,8 +4,9 @@ import os
 import signal
 
 from library import system
+from library.clients import body_of
 from library.programs import mismatch, wait_until
-from library.servers import LONG, wait_until_counted
+from library.servers import LONG, assert_not_answered, wait_until_counted
 
 
 def test_four_clients_are_answered_at_once_and_the_fifth_waits(serve):
@@ -30,6 +31,8 @@ def test_fifth_client_is_served_when_a_silent_one_leaves(serve):
     silent = [server.connect_and_rest() for _ in range(4)]
     fifth = server.ask()
     server.wait_until_queued(1, unless=fifth)
+    for client in silent:
+        assert_not_answered(client)
     silent[2].close()
     fifth.wait_for_answer()
 
@@ -43,7 +46,7 @@ def test_no_process_is_made_for_a_request(serve):
     server = serve()
     before = server.wait_until_workers(4)
     for _ in range(20):
-        server.ask().wait_for_end()
+        assert body_of(server.ask().wait_for_end()) != b"", mismatch("the answer is empty", "a greeting")
     after = server.workers()
     assert after == before, mismatch(f"{before} become {after}", "the workers stay the same")
 

@@ -4,6 +4,7 @@ import os
 import signal
 
 from library import system
+from library.clients import body_of
 from library.programs import mismatch, wait_until
 from library.servers import LONG, assert_not_answered, wait_until_counted
 
@@ -34,7 +35,7 @@ def test_silent_clients_hold_up_nobody(serve):
     """
     server = serve()
     silent = [server.connect() for _ in range(100)]
-    server.ask().wait_for_end()
+    assert body_of(server.ask().wait_for_end()) != b"", mismatch("the answer is empty", "a greeting")
     for client in silent:
         assert_not_answered(client)
 

@@ -47,7 +47,25 @@ NOT_HTTP = (r'b"HTTP/1.1 200 OK\r\n"', r'b"200 OK\r\n"')
 SILENT = ('show(f"Child {os.getpid()} of {os.getppid()}: {request!r}")', "pass")
 WAITS = (PARENTS_CLOSE, PARENTS_CLOSE + "        signal.pause()\n")
 
+ALL_END = (
+    "                workers.discard(pid)\n",
+    "                for each in workers - {pid}:\n"
+    "                    os.kill(each, signal.SIGKILL)\n"
+    "                workers.clear()\n",
+)
+NOT_AWAITED = (" await asyncio.sleep(delay)\n", " __import__('time').sleep(delay)\n")
+NOT_REPLACED = ("                workers.discard(pid)\n", "")
+ONE_WORKER = ("while len(workers) < count:", "while len(workers) < 1:")
+
 # Claims that more than one fault breaks
+AT_REST = "Without a free descriptor it goes on, without working in vain."
+BY_A_THREAD = "Clients are all answered at once, each by a thread of the one process."
+EACH_PROCESSOR = (
+    "There is a worker for each processor. It accepts clients, and counts its own requests."
+)
+FIFTH_WAITS = "Four clients are answered at once, and the fifth waits in the listen queue."
+ONE_CLIENT = "A worker that is killed takes one client along, is reaped, and replaced."
+OWN_CLIENTS = "A worker that is killed takes its own clients along, is reaped, and replaced."
 HOLDS_UP_NOBODY = "A client that connects and says nothing holds up nobody."
 INTERRUPTED = "The end of a child interrupts accept, and that kills the server."
 NEXT_IS_SERVED = "The next client is served after a child's end has interrupted accept."
@@ -264,6 +282,115 @@ MUTANTS = [
      "                return connection, address\n"
      "    listen_socket = Patient()",
      None),
+
+    ("4a", "one worker", *ONE_WORKER, FIFTH_WAITS),
+    ("4a", "a child for each client", "        handle_request(client_connection, delay)\n",
+     "        if os.fork() == 0:\n"
+     "            handle_request(client_connection, delay)\n"
+     "            os._exit(0)\n",
+     FIFTH_WAITS),
+    ("4a", "no HTTP", *NOT_HTTP,
+     "The same four workers serve all requests: no process is made for one."),
+    ("4a", "reads after it has answered", *EARLY,
+     "Four silent clients hold up everybody, until one of them leaves."),
+    ("4a", "a worker serves one client only", CLOSE, CLOSE + "        sys.exit()\n",
+     "The same four workers serve all requests: no process is made for one."),
+    ("4a", "prints no number", ", request {number}", "",
+     "Each worker counts its own requests, and prints the number with each."),
+    ("4a", "counts nothing", "            requests = number\n", "",
+     "Each worker counts its own requests, and prints the number with each."),
+    ("4a", "replaces no worker", *NOT_REPLACED, ONE_CLIENT),
+    ("4a", "all workers end with one", *ALL_END, ONE_CLIENT),
+    ("4a", "reaps no worker", "pid, status = os.wait()",
+     "pid, status = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT).si_pid, 0",
+     ONE_CLIENT),
+
+    ("4b", "iterative after all", "thread.start()", "thread.run()", BY_A_THREAD),
+    ("4b", "the delay before the answer", *LATE, BY_A_THREAD),
+    ("4b", "a child for each client", "            thread.start()\n",
+     "            if os.fork() == 0:\n"
+     "                handle_request(client_connection, delay)\n"
+     "                os._exit(0)\n"
+     "            client_connection.close()\n",
+     BY_A_THREAD),
+    ("4b", "no delay", *NO_DELAY, "Six clients all end after about one delay."),
+    ("4b", "waits for the thread", "thread.start()", "thread.start(), thread.join()",
+     HOLDS_UP_NOBODY),
+    ("4b", "counts nothing", "            requests = number\n", "",
+     "Requests that come one at a time are counted right: 1, 2, 3."),
+    ("4b", "counts before the work", "            number = requests + 1\n",
+     "            requests = number = requests + 1\n",
+     "Requests that come together are all number 1: the others are lost from the count."),
+    ("4b", "its threads never end", "    client_connection.close()\n\n\ndef show",
+     "    client_connection.close()\n    time.sleep(1000)\n\n\ndef show",
+     "100 requests leave no thread and no descriptor."),
+
+    ("4c", "recv without the selector", "                accept(listen_socket, selector)\n",
+     "                connection, address = listen_socket.accept()\n"
+     "                handle_request(connection, delay)\n"
+     "                connection.close()\n",
+     "100 silent clients hold up nobody, and one thread serves them all."),
+    ("4c", "a thread for each handler", "                handle_request(key.fileobj, delay)\n",
+     "                import threading\n"
+     "                other = key.fileobj.dup()\n"
+     "                threading.Thread(target=handle_request, args=(other, delay), daemon=True).start()\n",
+     "During the first client's delay a second client is connected, but not served."),
+    ("4c", "half the delay", "time.sleep(delay)", "time.sleep(delay / 2)",
+     "Three clients take three delays."),
+    ("4c", "counts nothing", "            requests = number\n", "",
+     "Requests that come together are counted right: 1 to 20."),
+    ("4c", "accepts in vain without descriptors",
+     "        selector.unregister(listen_socket)  # it stays ready: select would not wait\n", "",
+     AT_REST),
+    ("4c", "ends without descriptors", "would not wait\n        return\n",
+     "would not wait\n        raise\n", AT_REST),
+    ("4c", "never accepts again", "        if not accepting:\n", "        if False:\n", AT_REST),
+    ("4c", "looks twice a second", "select(None if accepting else 1)", "select(0.5)", None),
+
+    ("4d", "a sleep that is not awaited", *NOT_AWAITED,
+     "Clients are all answered at once, by one thread."),
+    ("4d", "sleeps in threads", " await asyncio.sleep(delay)\n",
+     " await loop.run_in_executor(None, __import__('time').sleep, delay)\n",
+     "Clients are all answered at once, by one thread."),
+    ("4d", "no delay", "                await asyncio.sleep(delay)\n", "                pass\n",
+     "Six clients all end after about one delay."),
+    ("4d", "awaits each client",
+     "        task = asyncio.create_task(handle_request(client_connection, delay))\n",
+     "        await handle_request(client_connection, delay)\n"
+     "        continue\n",
+     "100 silent clients hold up nobody."),
+    ("4d", "an await while it counts", "            requests += 1",
+     "            number = requests + 1\n"
+     "            await asyncio.sleep(0.1)\n"
+     "            requests = number",
+     "Requests that come together are counted right, although they overlap: 1 to 20."),
+    ("4d", "accepts in vain without descriptors", "await asyncio.sleep(1)",
+     "await asyncio.sleep(0)", AT_REST),
+    ("4d", "written with streams", "    asyncio.run(serve_forever(listen_socket, options.delay))\n",
+     "    async def handle(reader, writer):\n"
+     "        global requests\n"
+     "        request = await reader.read(64 * 1024)\n"
+     "        if request:\n"
+     "            writer.write(RESPONSE)\n"
+     "            requests += 1\n"
+     "            show(f'Request {requests}: {request!r}')\n"
+     "            await asyncio.sleep(options.delay)\n"
+     "        writer.close()\n"
+     "    async def serve():\n"
+     "        await asyncio.start_server(handle, sock=listen_socket, backlog=1024)\n"
+     "        await asyncio.sleep(1000)\n"
+     "    asyncio.run(serve())\n",
+     None),
+
+    ("4e", "one worker", *ONE_WORKER, EACH_PROCESSOR),
+    ("4e", "prints no number", ", request {requests}", "", EACH_PROCESSOR),
+    ("4e", "recv without the loop", "await loop.sock_recv(client_connection, 64 * 1024)",
+     "client_connection.setblocking(True) or client_connection.recv(64 * 1024)",
+     "100 silent clients hold up nobody."),
+    ("4e", "a sleep that is not awaited", *NOT_AWAITED,
+     "20 clients are all answered at once, and no process is made for them."),
+    ("4e", "replaces no worker", *NOT_REPLACED, OWN_CLIENTS),
+    ("4e", "all workers end with one", *ALL_END, OWN_CLIENTS),
 ]
 # fmt: on
 

@@ -17,7 +17,7 @@ def pieces(stage):
     found = {}
     for node in ast.parse("\n".join(lines)).body:
         segment = "\n".join(lines[node.lineno - 1 : node.end_lineno])
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             found[node.name] = segment
         elif isinstance(node, ast.Assign):
             found[node.targets[0].id] = segment
@@ -43,7 +43,7 @@ def difference(old, new, left_out=()):
         if line.startswith("@@"):
             first = int(line.split()[1].split(",")[0][1:])
             shown = first > texts[0].index('"""')
-            heads = [text for text in texts[0][: first - 1] if text.startswith("def ")]
+            heads = [text for text in texts[0][: first - 1] if text.startswith(("def ", "async def "))]
             line += f" {heads[-1]}" if heads else ""
             shown = shown and not (heads and heads[-1] in left_out)
         if shown:

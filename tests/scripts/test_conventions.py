@@ -9,9 +9,11 @@ import re
 import resource
 import select
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import time
 
 import pytest
 from library import system
@@ -27,7 +29,8 @@ from library.sources import difference, pieces, script
 from library.skips import LINUX_ONLY, needs_queue
 
 SCRIPTS = [*STAGES, "3h"]  # 3h is a stage like the others where HTTP does not matter
-FORKING_STAGES = [stage for stage in STAGES if stage >= "3c"]
+AFTER_FORK = [stage for stage in STAGES if stage >= "4a"]
+FORKING_STAGES = [stage for stage in STAGES if "3c" <= stage <= "3g"]
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\n"
@@ -139,22 +142,29 @@ def test_address_that_cannot_be_is_one_line(begin):
 
 LIMITS = ["--timeout=0", "--timeout=-1", "--timeout=nan", "--timeout=x"]
 LIMITS += ["--max-children=0", "--max-children=1.5", "--max-children=x"]
+WORKERS = ["--workers=0", "--workers=-1", "--workers=1000000", "--workers=x"]
 DELAYS = ["--delay=-1", "--delay=inf", "--delay=nan", "--delay=x"]
 
 
-@pytest.mark.parametrize("stage", ["3a", "3c", "3h"])  # 3d to 3g parse as 3c does
+@pytest.mark.parametrize("stage", ["3a", "3c", "3h", "4a", "4b"])  # the others parse as one of these
 def test_bad_options_get_argparses_error_and_status_2(begin, stage):
     options = ["--port=x", "--no-such-option"]
     if stage in ARTICLES_DELAY:
         options += DELAYS
     if stage == "3h":
         options += LIMITS
+    if stage == "4a":
+        options += WORKERS
     programs = [begin(stage, option) for option in options]
     for option, program in zip(options, programs):
         assert program.wait() == 2
         assert program.output == ""
         assert program.errors.startswith("usage: ")
         assert option.partition("=")[0] in program.errors.splitlines()[-1]
+
+
+# Where the next stage is not all that comes next
+NEXT = {"3g": ["webserver3h.py", "webserver4a.py"], "3h": ["docs/3h.md"], "4e": ["docs/next.md"]}
 
 
 def test_help_is_the_docstring_and_says_what_to_type_and_what_comes_next(begin):
@@ -168,8 +178,9 @@ def test_help_is_the_docstring_and_says_what_to_type_and_what_comes_next(begin):
         _, _, explained = program.output.partition("\n  --delay SECONDS")
         if stage in ARTICLES_DELAY:
             assert f"(default: {ARTICLES_DELAY[stage]})" in explained
-        for following in SCRIPTS[SCRIPTS.index(stage) + 1 :][:1]:
-            assert f"Next    webserver{following}.py" in program.output
+        _, _, following = program.output.partition("\nNext    ")
+        for name in NEXT.get(stage, [f"webserver{after}.py" for after in STAGES if after > stage][:1]):
+            assert name in following
 
 
 @all_scripts
@@ -198,7 +209,7 @@ WITHOUT_FORK = """if True:
 
 def test_without_fork_it_says_so_in_one_line(start):
     command = [sys.executable, "-c", WITHOUT_FORK]
-    scripts = ["webserver3c.py", "webserver3h.py", "client3.py"]
+    scripts = ["webserver3c.py", "webserver3h.py", "webserver4a.py", "client3.py"]
     programs = [start(Program, [*command, ROOT / script]) for script in scripts]
     for program in programs:
         assert program.wait() == 1
@@ -284,6 +295,88 @@ def test_3g_lets_a_client_wait_when_accept_fails_and_goes_on(serve):
     server.wait_until_children(0)
 
 
+@LINUX_ONLY
+def test_4bs_clients_wait_when_accept_fails_and_4b_goes_on(serve):
+    server = serve("4b")
+    server.wait_until_blocked()
+    with server.soft_limit(resource.RLIMIT_NOFILE, max(server.descriptors()) + 1):
+        # The accept that is under way has got its descriptor; the next has not.
+        server.ask().wait_for_end()
+        waiting = server.ask()
+        server.wait_until_queued(1, unless=waiting)
+        wait_until(lambda: server.errors.endswith("\n"), "it says so")
+    assert waiting.wait_for_end() == RESPONSE
+    for line in server.errors.splitlines():
+        assert line == "accept failed, trying again: [Errno 24] Too many open files"
+
+
+@LINUX_ONLY
+def test_4b_gives_up_a_client_when_no_thread_can_be_started_and_goes_on(serve):
+    server = serve("4b", processes=100)
+    before = len(server.descriptors())
+    with server.soft_limit(resource.RLIMIT_NPROC, 0):
+        for n in (1, 2, 3):
+            assert server.ask().wait_for_end() == b""
+            server.wait_until_blocked()
+            assert len(server.descriptors()) == before
+            assert server.errors == n * "can't start new thread, one client given up\n"
+    assert server.ask().wait_for_end() == RESPONSE
+
+
+@LINUX_ONLY
+@pytest.mark.parametrize("stage", ["4c", "4d"])
+def test_event_loop_says_that_no_descriptor_is_free_once_a_second(serve, stage):
+    server = serve(stage)
+    server.wait_until_blocked()
+    with server.soft_limit(resource.RLIMIT_NOFILE, max(server.descriptors()) + 1):
+        waiting = server.ask()
+        began = time.monotonic()
+        wait_until(lambda: server.errors.count("\n") >= 2, "it says so twice")
+        assert time.monotonic() - began > 0.9
+    assert waiting.wait_for_end() == RESPONSE
+    for line in server.errors.splitlines():
+        assert line == "accept failed, trying again: [Errno 24] Too many open files"
+
+
+@LINUX_ONLY
+def test_workers_that_end_at_once_become_no_storm_of_forks(serve):
+    server = serve("4a", "--workers", "1")
+    worker, = server.wait_until_workers(1)
+
+    def ended():
+        return server.output.count("terminated with status")
+
+    # A new worker's first accept has no descriptor.
+    with server.soft_limit(resource.RLIMIT_NOFILE, max(server.descriptors()) + 1):
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: ended() == 1, "the worker ends")
+        began = time.monotonic()
+        wait_until(lambda: ended() >= 2, "the next one ends")
+        assert time.monotonic() - began > 0.9
+    assert server.ask().wait_for_end() == RESPONSE
+
+
+@LINUX_ONLY
+def test_4a_goes_on_with_fewer_workers_when_fork_fails(serve):
+    server = serve("4a", processes=3)  # itself and two workers
+    assert len(server.wait_until_workers(2)) == 2
+    assert server.ask().wait_for_end() == RESPONSE
+    assert server.errors.startswith("fork failed, 2 workers: [Errno 11]")
+    assert server.errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("stage", ["4a", "4e"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_to_the_parent_alone_ends_the_workers_with_it(serve, stage, number):
+    server = serve(stage)
+    server.ask().wait_for_end()
+    server.wait_until_blocked()
+    server.send_signal(number)
+    assert server.wait() == 0
+    wait_until(lambda: server.processes() == [], "the workers end")
+    assert server.errors == ""
+
+
 def test_3gs_memory_is_the_same_after_hundreds_of_connections(serve):
     server = serve("3g")
 
@@ -360,7 +453,7 @@ def read_until(pipe, pattern):
     return re.search(pattern, text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("stage", ["3a", "3b", "3c", "3g"])  # 3d to 3f print in the parent
+@pytest.mark.parametrize("stage", ["3a", "3b", "3c", "3g", *AFTER_FORK])  # 3d to 3f print in the parent
 def test_clients_are_answered_when_nobody_reads_the_output_any_more(begin, stage):
     options = ["--delay", "0"] if stage in ARTICLES_DELAY else []
     read, write = os.pipe()
@@ -401,7 +494,7 @@ def test_client_that_leaves_or_resets_does_no_harm(serve, stage):
     for misbehave in (leave, reset_in_the_queue, reset_while_waited_for):
         misbehave(server)
         assert_well(server, stage)
-        if stage in ("3b", "3e"):  # asleep now, or dead
+        if stage in ("3b", "3e", "4c"):  # asleep now, or dead
             server = serve(stage, delay=LONG)
 
 
@@ -492,6 +585,13 @@ LESSONS = {
     "3e": (25, {"DELAY", "LIBC", "serve_forever", "accept", "grim_reaper"}),
     "3f": (9, {"DELAY", "REQUEST_QUEUE_SIZE", "serve_forever"}),
     "3g": (29, {"LIBC", "serve_forever", "accept", "grim_reaper"}),
+    "4a": (70, {"WORKERS", "requests", "keep_workers", "serve_forever", "handle_request",
+                "grim_reaper", "parse_options", "main"}),
+    "4b": (60, {"WORKERS", "keep_workers", "serve_forever", "handle_request", "parse_options",
+                "main"}),
+    "4c": (45, {"serve_forever", "accept", "handle_request"}),
+    "4d": (62, {"serve_forever", "accept", "handle_request", "main"}),
+    "4e": (42, {"WORKERS", "keep_workers", "handle_request", "parse_options", "main"}),
 }
 
 
@@ -502,6 +602,30 @@ def test_only_the_lesson_changes_from_one_stage_to_the_next(stage):
     old, new = pieces(before), pieces(stage)
     assert {name for name in {*old, *new} if old.get(name) != new.get(name)} == lesson
     assert len([line for line in difference(before, stage)[2:] if line[0] in "+-"]) <= most
+
+
+def test_4as_workers_run_3as_loop():
+    without_delay = pieces("4a")["serve_forever"].replace(", delay)", ")")
+    assert without_delay == pieces("3a")["serve_forever"]
+
+
+def test_4bs_and_4cs_handler_is_4as():
+    handler = pieces("4a")["handle_request"].replace("Worker {os.getpid()}, r", "R")
+    assert pieces("4c")["handle_request"] == handler
+    assert pieces("4b")["handle_request"] == f"{handler}\n    client_connection.close()"
+
+
+def test_4e_is_4as_parent_with_4ds_loop():
+    ours, parent, loop = pieces("4e"), pieces("4a"), pieces("4d")
+    changed = {name for name in ours if ours[name] not in (parent.get(name), loop.get(name))}
+    assert changed == {"WORKERS", "handle_request", "main"}
+    assert ours["handle_request"].replace("Worker {os.getpid()}, r", "R") == loop["handle_request"]
+    assert ours["main"].replace("serve_forever(listen_socket, options.delay)", "") == (
+        parent["main"].replace("serve_forever(listen_socket, options.delay)", "asyncio.run()"))
+
+
+def test_script_is_short():
+    assert all(script(stage).count("\n") <= 150 for stage in AFTER_FORK)
 
 
 def test_3h_listens_and_starts_with_the_same_text():
