@@ -57,7 +57,6 @@ LONG_DELAY, SHORT_DELAY = "--delay 15", "--delay 3"
 # Typed again until it shows what the page does: it may come before what it looks for.
 POLLED = ("ps ", ".venv/bin/python watch3.py")
 AT_REST = system.BLOCKED + system.ZOMBIE + "T"
-NEEDED = ("curl", "ps", "setpriv")  # setpriv: root's terminals, see terminals.shell()
 PROMPTS = {"console": ("$", ">"), "pycon": (">>>", "...")}
 # What the terminals inherit; all else, such as COLUMNS and NO_COLOR, is its owner's taste.
 INHERITED = {"PATH", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD"}
@@ -65,18 +64,15 @@ INHERITED = {"PATH", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD"}
 NAME = re.compile(r"\b\d{5}\b|\bpts/\d+|\bttys\d+")
 # What may differ between a page and a run, and what both become before they are compared
 ALIKE = [
-    (re.compile(pattern), same)
-    for pattern, same in (
-        (r"\s+", " "),  # columns
-        (r"curl/[\w.-]+", "curl/VERSION"),
-        (r"\d+ ms$", "MILLISECONDS"),
-        (r", at \d\d:\d\d:\d\d$", ", at CLOCK"),
-        (r" of \d{3,} descriptors", " of LIMIT descriptors"),
-        (r"(?<=\d [DIRSTZ])[<N]", ""),  # nice(2), in the column STAT of ps(1)
-        # Descriptors in strace: libffi, which ctypes needs, may keep one open.
-        (r"^accept\(\d+", "accept(DESCRIPTOR"),
-        (r"(?<=NULL\) = )\d+$", "DESCRIPTOR"),
-    )
+    (r"\s+", " "),  # columns
+    (r"curl/[\w.-]+", "curl/VERSION"),
+    (r"\d+ ms$", "MILLISECONDS"),
+    (r", at \d\d:\d\d:\d\d$", ", at CLOCK"),
+    (r" of \d{3,} descriptors", " of LIMIT descriptors"),
+    (r"(?<=\d [DIRSTZ])[<N]", ""),  # nice(2), in the column STAT of ps(1)
+    # Descriptors in strace: libffi, which ctypes needs, may keep one open.
+    (r"^accept\(\d+", "accept(DESCRIPTOR"),
+    (r"(?<=NULL\) = )\d+$", "DESCRIPTOR"),
 ]
 # Errors as Linux numbers them and glibc words them, as the pages show them
 ERRORS = {
@@ -224,7 +220,7 @@ def kind(name):
 def alike(line):
     """A line without what may differ between a page and a run."""
     for pattern, same in ALIKE:
-        line = pattern.sub(same, line.strip())
+        line = re.sub(pattern, same, line.strip())
     return line
 
 
@@ -276,8 +272,6 @@ class Run:
         text = [f"{self.page}, line {index + 1}: {what}"]
         if said is not None:
             text += ["It says:", *(f"    {line}" for line in said)]
-        if len(seen) > 30:
-            seen = [*seen[:5], f"({len(seen) - 10} more lines)", *seen[-5:]]
         text += ["Seen:", *(f"    {line}" for line in seen)]
         self.untrue.append("\n".join(text))
 
@@ -308,10 +302,8 @@ class Run:
             if block.language == "pycon" or not all(line.startswith(POLLED) for line in typed):
                 self.section = block.section
             return block.lines
-        if block.language == "console":
-            name, program = f"terminal {block.terminal}", shell
-        else:
-            name, program = "Python's prompt", python
+        programs = {"console": (f"terminal {block.terminal}", shell), "pycon": ("Python", python)}
+        name, program = programs[block.language]
         if name not in self.terminals:
             self.terminals[name] = program(self.folder)
         return lines_of(block, [self.run_step(block, name, step) for step in steps(block)])
@@ -326,7 +318,7 @@ class Run:
                 if terminal.lines:
                     self.say(block.start, f"before, {name} shows", self.visible(terminal))
                     terminal.take()
-                self.type(terminal, typed)
+                terminal.type([self.for_this_run(line) for line in typed])
             any_order = "any-order" in block.marks or typed and typed[0].startswith("ps ")
             true, names = wait_until(
                 lambda: self.outcome(terminal, typed, step, any_order), "the page is true"
@@ -347,13 +339,6 @@ class Run:
         self.ends[name] = step.ends
         return step
 
-    def type(self, terminal, typed):
-        """Type a command, or the lines of a statement, or Ctrl-C."""
-        if typed == ["^C"]:
-            terminal.press_ctrl_c()
-        else:
-            terminal.type([self.for_this_run(line) for line in typed])
-
     def outcome(self, terminal, typed, step, any_order):
         """Whether a terminal shows what a step says, and the names; None: not yet."""
         ready = terminal.ready  # asked before the lines: if it is, they are complete
@@ -365,7 +350,7 @@ class Run:
             if not typed or not typed[0].startswith(POLLED):
                 return False, names
             terminal.take()
-            self.type(terminal, typed)
+            terminal.type([self.for_this_run(line) for line in typed])
         return None
 
     def at_rest(self):
@@ -377,10 +362,9 @@ class Run:
             if children <= family:
                 break
             family |= children
-        for process in processes:  # orphans, which prctl() in main() gives to us
-            if process.parent == os.getpid() and process.pid in self.family - family:
-                if process.state == system.ZOMBIE:
-                    os.waitpid(process.pid, 0)
+        for p in processes:  # orphans, which prctl() in main() gives to us
+            if (p.parent, p.state) == (os.getpid(), system.ZOMBIE) and p.pid in self.family - family:
+                os.waitpid(p.pid, 0)
         self.family |= family
         return all(p.state in AT_REST for p in processes if p.pid in family)
 
@@ -462,39 +446,31 @@ def excerpt(lines, stage):
     return "\n\n\n".join(pieces(stage)[name] for name in names).splitlines()
 
 
-def rewrite_twin(page, text):
-    """Give the Chinese page, if there is one, the blocks of the English one."""
+def rewrite(page, text):
+    """Write a page, and the blocks of its Chinese twin, if it has one."""
     twin = chinese.twin(page)
     if twin:
         old = (ROOT / twin).read_text(encoding="utf-8")
         (ROOT / twin).write_text(chinese.with_blocks_of(text, old), encoding="utf-8")
+    (ROOT / page).write_text(text, encoding="utf-8")
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    as_it_is = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_it_is)
     parser.add_argument("pages", nargs="*", default=PAGES, help="(default: all)")
     parser.add_argument("--check", action="store_true", help="leave the pages alone")
-    parser.add_argument(
-        "--port", type=int, default=ARTICLES_PORT, help="0: any free one (%(default)s)"
-    )
-    parser.add_argument(
-        "--patience",
-        type=float,
-        default=Patience.seconds,
-        metavar="SECONDS",
-        help="how long to wait for what has to come (%(default)s)",
-    )
+    parser.add_argument("--port", type=int, default=ARTICLES_PORT, help="0: any (%(default)s)")
+    parser.add_argument("--patience", type=float, default=Patience.seconds, metavar="SECONDS",
+                        help="how long to wait for what has to come (%(default)s)")
     return parser.parse_args()
 
 
 def main():
     options = parse_options()
     Patience.seconds = options.patience
-    needed = [name for name in NEEDED if name != "setpriv" or system.LINUX and not os.getuid()]
-    missing = [name for name in needed if not available(name)]
-    if missing:
+    needed = ["curl", "ps", *["setpriv"] * (system.LINUX and os.getuid() == 0)]  # see shell()
+    if missing := [name for name in needed if not available(name)]:
         print(f"Not run: no {', '.join(missing)}")
         return 0
     for name in set(os.environ) - INHERITED:
@@ -502,7 +478,7 @@ def main():
     if system.LINUX:
         # Reap the terminals' orphans, as init does, wherever PID 1 is something else.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    status = 0
+    status = False
     for page in options.pages:
         with tempfile.TemporaryDirectory() as folder:
             for script in ROOT.glob("*.py"):
@@ -511,12 +487,9 @@ def main():
             lines = run.follow(go_on=not options.check)
         for remark in [*run.untrue, *(f"Not run: {why}" for why in run.left_out)]:
             print(remark)
-        if run.untrue:
-            status = 1
-            if not options.check:
-                text = "\n".join(lines) + "\n"
-                (ROOT / page).write_text(text, encoding="utf-8")
-                rewrite_twin(page, text)
+        if run.untrue and not options.check:
+            rewrite(page, "\n".join([*lines, ""]))
+        status = status or bool(run.untrue)
     return status
 
 

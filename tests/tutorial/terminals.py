@@ -12,15 +12,14 @@ from library.programs import Program, wait_until
 from library.servers import WRITES_ALL, user_with_few_processes
 
 READY = "\x02"  # stands for the prompt, which is $ or >>> to the reader
-MORE = "\x03"  # stands for Python's prompt in the middle of a statement, ...
-BOLD = r"\x1b\[[0-9;]*m"  # and what else there is of the kind; curl shows fields so
+MORE = "\x03"  # stands for the prompt within a statement or a here document: ... or >
+BOLD = r"\x1b\[[0-9;]*m"  # and other renditions (ECMA-48): curl -i prints fields in bold
 
 
 class Terminal(Program):
-    """A terminal with a program in it that prompts for input.
+    """A terminal with a program in it that prompts for input, and runs it in folder.
 
-    Its python3 is the Python that runs the tests, and it has no settings of its owner's.
-    Commands run in the folder.
+    Its python3 is the Python that runs the tests.
     """
 
     def __init__(self, command, folder):
@@ -63,7 +62,7 @@ class Terminal(Program):
 
     @property
     def quiet(self):
-        """For how many seconds nothing new has come, as far as this was looked at."""
+        """The seconds since something new was seen, or since it was first asked for."""
         if len(self.output) != self._heard:
             self._heard, self._heard_at = len(self.output), time.monotonic()
         return time.monotonic() - self._heard_at
@@ -73,10 +72,14 @@ class Terminal(Program):
         self._taken = len(self.output)
 
     def type(self, lines):
-        """Type a command, or the lines of a statement, each when it prompts for it.
+        """Type a command, or the lines of a statement, each when it prompts for it; or ^C.
 
-        Raises AssertionError if there is no prompt.
+        ^C is a SIGINT to all that run in the foreground (termios(3)), at any time. Else
+        AssertionError is raised if there is no prompt.
         """
+        if lines == ["^C"]:
+            os.write(self._terminal, b"\x03")
+            return
         for line in lines:
             wait_until(self._prompts, "there is a prompt")
             self._typed = len(self.output)
@@ -84,10 +87,6 @@ class Terminal(Program):
 
     def _prompts(self):
         return self.ready or MORE in self.output[self._typed :]
-
-    def press_ctrl_c(self):
-        """Type Ctrl-C: a SIGINT to all that run in the foreground (termios(3))."""
-        os.write(self._terminal, b"\x03")
 
 
 @functools.lru_cache(maxsize=None)
