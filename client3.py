@@ -1,13 +1,14 @@
-"""A load client: many connections, all held open together, each waiting for an answer.
+"""A load client: many connections held open together, each awaiting an answer.
 
-Type    python3 webserver3g.py                              in one terminal,
-        python3 client3.py                                  in another: 1 connection,
-        python3 client3.py --max-clients=300                or 300 processes,
-        python3 client3.py --max-clients 8 --max-conns 50   or 8 with 50 connections.
-Expect  One line: how many connections were answered, how many failed, and why. The
-        exit status is 0 if all of them were answered, else 1.
-Note    Answered means that the first bytes of the answer came. The end of it is not
-        waited for: against webserver3d.py it never comes.
+Type    python3 webserver3g.py                  in one terminal,
+        python3 client3.py                      in another: 1 connection; or
+        python3 client3.py --max-clients=300    300 processes; or
+        python3 client3.py --max-clients 8 --max-conns 50
+                                                8, each with 50 connections.
+Expect  One line: how many connections were answered, how many failed, and why.
+        The exit status is 0 if all of them were answered, else 1.
+Note    Answered means that the first bytes of the answer came. It does not wait
+        for the end: against webserver3d.py that never comes.
 """
 
 import argparse
@@ -24,8 +25,8 @@ ANSWERED = "answered"
 def run_client(options, report):
     """Open the connections of one client, send a request on each, await the answers.
 
-    Calls report() once for each connection, with ANSWERED or with what went wrong.
-    Returns the connections, still open.
+    Calls report() once for each connection, with ANSWERED or with what went wrong. Returns
+    the connections: whoever keeps them keeps them open.
     """
     request = f"GET /hello HTTP/1.1\r\nHost: {options.host}:{options.port}\r\n\r\n"
     deadline = time.monotonic() + options.timeout
@@ -40,7 +41,7 @@ def run_client(options, report):
             connection = socket.create_connection(address, timeout=time_left())
             connection.sendall(request.encode())
             connections.append(connection)
-        except (OSError, UnicodeError) as error:
+        except (OSError, OverflowError, UnicodeError) as error:
             report(reason(error))
     for connection in connections:
         try:
@@ -54,11 +55,6 @@ def run_client(options, report):
 def reason(error):
     """What went wrong, in the system's words where it has any."""
     return getattr(error, "strerror", None) or str(error)
-
-
-def on_terminal():
-    """Whether there is a terminal that can show the progress."""
-    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def run_clients(options):
@@ -80,7 +76,7 @@ def run_clients(options):
                 options, lambda outcome: os.write(report_write, f"{outcome}\n".encode())
             )
             os.close(report_write)
-            os.read(hold_read, 1)
+            os.read(hold_read, 1)  # the connections stay open until then
             os._exit(0)
         pids.append(pid)
 
@@ -90,7 +86,7 @@ def run_clients(options):
         with open(report_read, encoding="utf-8") as reports:
             for line in reports:
                 outcomes[line.rstrip("\n")] += 1
-                if on_terminal():
+                if sys.stdout.isatty():
                     print(f"\r{outcomes[ANSWERED]} answered", end="", flush=True)
     finally:
         os.close(hold_write)
@@ -100,45 +96,23 @@ def run_clients(options):
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--host", default="localhost", help="where to connect (default: %(default)s)"
-    )
+    as_it_is = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_it_is)
+    parser.add_argument("--host", default="localhost", help="(default: %(default)s)")
     parser.add_argument("--port", type=int, default=8888, help="(default: %(default)s)")
-    parser.add_argument(
-        "--max-clients",
-        type=int,
-        default=1,
-        metavar="N",
-        help="how many processes (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-conns",
-        type=int,
-        default=1,
-        metavar="N",
-        help="how many connections in each (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=float,
-        default=10,
-        metavar="SECONDS",
-        help="how long each process waits for its answers (default: %(default)s)",
-    )
+    parser.add_argument("--max-clients", type=int, default=1, metavar="N",
+                        help="processes (default: %(default)s)")
+    parser.add_argument("--max-conns", type=int, default=1, metavar="N",
+                        help="connections of each (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=10, metavar="SECONDS",
+                        help="for the answers to each process (default: %(default)s)")
     options = parser.parse_args()
-    if not 1 <= options.port <= 65535:
-        parser.error("argument --port: must be from 1 to 65535")
-    if not 1 <= options.max_clients <= 10000:
-        parser.error("argument --max-clients: must be from 1 to 10000")
-    if not 1 <= options.max_conns <= 10000:
-        parser.error("argument --max-conns: must be from 1 to 10000")
-    if not 0 < options.timeout <= 86400:
-        parser.error("argument --timeout: must be above 0, at most 86400 seconds")
+    for name, most in ("max_clients", 10000), ("max_conns", 10000), ("timeout", 86400):
+        if not 0 < getattr(options, name) <= most:
+            option = "--" + name.replace("_", "-")
+            parser.error(f"argument {option}: must be above 0, and at most {most}")
     if not hasattr(os, "fork"):
-        sys.exit(f"{parser.prog} needs fork, which this system does not have")
+        sys.exit(f"{parser.prog} needs fork. On Windows, use WSL.")
     return options
 
 
@@ -155,13 +129,8 @@ def main():
     if outcomes:
         reasons = (f"{count} {outcome}" for outcome, count in outcomes.most_common())
         summary += ": " + ", ".join(reasons)
-    if on_terminal():
-        summary = f"\r{summary}"  # over the progress
-    try:
-        print(summary, flush=True)
-    except OSError as error:
-        sys.stdout = None  # nothing is left to flush
-        sys.exit(f"Cannot print the result: {error}")
+    over_the_progress = "\r" if sys.stdout.isatty() else ""
+    print(over_the_progress + summary)
     sys.exit(0 if answered == total else 1)
 
 

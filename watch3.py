@@ -1,14 +1,14 @@
 """A live picture of a server: its queue, its processes, and who holds what.
 
-Type    python webserver3d.py               in one terminal,
+Type    python3 webserver3d.py              in one terminal,
         curl localhost:8888/hello           in another,
-        python watch3.py                    in a third; or
-        python watch3.py --once             for one picture, as text; or
-        python watch3.py --svg picture.svg  for one picture, as a drawing.
+        .venv/bin/python watch3.py          in a third; add
+        --once                              for one picture, as text, or
+        --svg picture.svg                   for one picture, as a drawing.
 Expect  A picture that follows the server on port 8888, whichever it is, until
         Ctrl-C. The exit status of --once and --svg is 0 if there was a server.
-Note    It needs rich and psutil, which you have where you have installed what
-        the tests need. There it is .venv/bin/python watch3.py.
+Note    It needs rich 12.4 and psutil 6 or newer. The README's test command has
+        installed them in .venv.
 Note    It only looks: it connects to nobody, stops nobody, and says what it may
         not see of other users' processes. The listen queue, pending signals and
         the call that a process waits in are shown on Linux only.
@@ -29,6 +29,33 @@ import sys
 import time
 from typing import NamedTuple, Optional
 
+
+def parse_options():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    which = parser.add_mutually_exclusive_group()
+    port = "watch the server on this port (default: %(default)s)"
+    which.add_argument("--port", type=int, default=8888, help=port)
+    which.add_argument("--pid", type=int, help="watch this process instead")
+    interval = "how long to wait between two looks (default: %(default)s)"
+    parser.add_argument(
+        "--interval", type=float, default=0.5, metavar="SECONDS", help=interval
+    )
+    parser.add_argument("--once", action="store_true", help="print one picture and end")
+    parser.add_argument("--svg", metavar="FILE", help="draw one picture and end")
+    options = parser.parse_args()
+    if not 1 <= options.port <= 65535:
+        parser.error("argument --port: must be from 1 to 65535")
+    if options.pid is not None and options.pid < 1:
+        parser.error("argument --pid: must be 1 or more")
+    if not 0.1 <= options.interval <= 3600:
+        parser.error("argument --interval: must be from 0.1 to 3600 seconds")
+    return options
+
+
+OPTIONS = parse_options()  # before the libraries are loaded, which takes a while
+
 try:
     import psutil
     from rich.console import Console, Group
@@ -38,7 +65,7 @@ try:
     from rich.text import Text
     from rich.tree import Tree
 except ImportError as error:
-    sys.exit(f"{error}. Install what is missing: .venv/bin/pip install rich psutil")
+    sys.exit(f"{error}. Type .venv/bin/pip install 'rich>=12.4' 'psutil>=6'")
 
 LINUX = sys.platform == "linux"
 GONE = (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess)
@@ -664,45 +691,20 @@ def curve(values):
 # What is run
 
 
-def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    which = parser.add_mutually_exclusive_group()
-    port = "watch the server on this port (default: %(default)s)"
-    which.add_argument("--port", type=int, default=8888, help=port)
-    which.add_argument("--pid", type=int, help="watch this process instead")
-    interval = "how long to wait between two looks (default: %(default)s)"
-    parser.add_argument(
-        "--interval", type=float, default=0.5, metavar="SECONDS", help=interval
-    )
-    parser.add_argument("--once", action="store_true", help="print one picture and end")
-    parser.add_argument("--svg", metavar="FILE", help="draw one picture and end")
-    options = parser.parse_args()
-    if not 1 <= options.port <= 65535:
-        parser.error("argument --port: must be from 1 to 65535")
-    if options.pid is not None and options.pid < 1:
-        parser.error("argument --pid: must be 1 or more")
-    if not 0.1 <= options.interval <= 3600:
-        parser.error("argument --interval: must be from 0.1 to 3600 seconds")
-    return options
-
-
 def main():
-    options = parse_options()
-    watcher = Watcher(None if options.pid else options.port, options.pid)
+    watcher = Watcher(None if OPTIONS.pid else OPTIONS.port, OPTIONS.pid)
     if sys.stdout:
         sys.stdout.reconfigure(errors="replace")  # where it cannot have bars and curves
     console = Console(highlight=False)
     watcher.look()
-    if options.svg:
+    if OPTIONS.svg:
         drawn = Console(record=True, width=80, file=io.StringIO(), highlight=False)
         drawn.print(Picture(watcher, 80))
         svg = drawn.export_svg(title="watch3.py")
         svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # from elsewhere
-        with open(options.svg, "w", encoding="utf-8") as file:
+        with open(OPTIONS.svg, "w", encoding="utf-8") as file:
             file.write(svg)
-    elif options.once or not console.is_interactive:
+    elif OPTIONS.once or not console.is_interactive:
         console.print(Picture(watcher, console.width))
         print(end="", flush=True)
     else:
@@ -710,7 +712,7 @@ def main():
         with Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
                 live.update(Picture(watcher, *console.size), refresh=True)
-                time.sleep(options.interval)
+                time.sleep(OPTIONS.interval)
                 watcher.look()
     sys.exit(0 if watcher.seen else 1)
 

@@ -8,13 +8,13 @@ Type    python3 webserver3g.py                  in one terminal,
 Expect  Every client is served, and ps -ef shows no <defunct> child afterwards.
         The parent's descriptors and memory stay as they were.
 Note    This is Python's own accept again; 3f's loop is built into it (PEP 475).
-        The handler reports no child: a line for each would cost speed. What
-        killed 3d does not kill this server: when accept or fork fails, it says
-        so and goes on.
+        The handler reports no child, to save time. What killed 3d does not kill
+        this server: when accept or fork fails, it says so and goes on.
 Note    A small gap remains. Python runs the handler between two of its own
         steps: a SIGCHLD that comes just before accept blocks is handled only
         when the next client comes. webserver3h.py closes the gap.
-Next    webserver3h.py runs a real web application in this way.
+Next    webserver3h.py runs a web application in this way; webserver4a.py forks
+        before a client comes.
 """
 
 import argparse

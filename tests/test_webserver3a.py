@@ -1,7 +1,12 @@
-"""Stage 3a: an iterative server serves one client at a time."""
+"""Stage 3a: an iterative server serves one client at a time.
+
+Accept a client, receive and print its request, send the same short answer whatever it asks
+for, close the connection, and accept the next client.
+"""
 
 import re
 
+import pytest
 from library.clients import body_of
 from library.programs import mismatch
 from library.servers import assert_not_answered, wait_until_printed
@@ -18,20 +23,25 @@ def test_client_gets_the_answer_and_the_end(serve):
     assert not client.was_reset, mismatch("the connection is reset", "it is closed")
 
 
+@pytest.mark.depends_on("test_client_gets_the_answer_and_the_end")
 def test_any_path_gets_the_same_answer(serve):
     """Any path gets the same answer.
 
     Hint: Do not look at the request: answer whatever came, with the same bytes.
     """
     server = serve()
-    answers = [server.ask(path).wait_for_end() for path in ("/hello", "/", "/a/b?c=d")]
-    answers = [re.sub(rb"Date:.*", b"", answer) for answer in answers]
-    assert answers[0] != b"", mismatch("the answer is empty", "a greeting")
-    assert answers == [answers[0]] * 3, mismatch("the answers differ", "the same for all")
+    first = None
+    for path in ("/hello", "/", "/a/b?c=d"):
+        answer = re.sub(rb"Date:.*", b"", server.ask(path).wait_for_end())
+        first = answer if first is None else first
+        assert first != b"", mismatch("the answer is empty", "a greeting")
+        what = f"{path} gets {answer!r}"
+        assert answer == first, mismatch(what, f"{first!r}, as for /hello")
 
 
+@pytest.mark.depends_on("test_client_gets_the_answer_and_the_end")
 def test_request_is_printed(serve):
-    """The server prints the request.
+    """Also asked: the server prints the request.
 
     Hint: Print what you have received, and let nothing hold it back in a buffer.
     """
@@ -40,6 +50,7 @@ def test_request_is_printed(serve):
     wait_until_printed(server, "GET /some/path")
 
 
+@pytest.mark.depends_on("test_client_gets_the_answer_and_the_end")
 def test_clients_are_served_one_after_the_other(serve):
     """The server serves one client after the other.
 
@@ -67,6 +78,7 @@ def test_silent_client_holds_up_the_next_one(serve):
     assert_not_answered(silent)
 
 
+@pytest.mark.depends_on("test_silent_client_holds_up_the_next_one")
 def test_next_client_is_served_when_the_silent_one_leaves(serve):
     """The next client is served when the silent one leaves.
 

@@ -1,7 +1,12 @@
-"""Stage 3b: an iterative server sleeps after each answer, before it closes."""
+"""Stage 3b: an iterative server sleeps after each answer, before it closes.
+
+As 3a, but sleep after each answer, before you close the connection. The server is told how
+many seconds. Clients come meanwhile, and wait in the listen queue.
+"""
 
 import time
 
+import pytest
 from library.clients import body_of
 from library.programs import mismatch
 from library.servers import LONG, assert_not_answered, wait_until_printed
@@ -22,7 +27,7 @@ def test_first_client_is_answered_at_once_and_its_connection_stays(serve):
     assert body_of(client.received) != b"", mismatch("the answer has no body yet", "a greeting")
 
 
-def test_second_client_is_connected_but_neither_answered_nor_printed(serve):
+def test_second_client_is_connected_but_not_answered(serve):
     """During the first one's delay a second client is connected, but not served.
 
     Hint: An iterative server comes to accept again after the first client only; until
@@ -33,9 +38,6 @@ def test_second_client_is_connected_but_neither_answered_nor_printed(serve):
     second = server.ask("/second")
     server.wait_until_queued(1, unless=second)
     assert not second.answered, mismatch("the second client is answered", "it waits")
-    wait_until_printed(server, "GET /first")
-    printed = "GET /second" in server.output
-    assert not printed, mismatch("the second request is printed", "it has not been read")
 
 
 def test_three_clients_take_three_delays(serve):
@@ -53,7 +55,21 @@ def test_three_clients_take_three_delays(serve):
         answer = client.wait_for_end()
         assert_took(start, (n + 1) * server.delay)
         assert body_of(answer) != b"", mismatch("the answer is empty", "a greeting")
-        wait_until_printed(server, f"GET /{n}")
+
+
+@pytest.mark.depends_on("test_second_client_is_connected_but_not_answered")
+def test_request_is_printed_when_it_is_served(serve):
+    """Also asked: the server prints a request when it serves it, not before.
+
+    Hint: Print what you have received, and let nothing hold it back in a buffer.
+    """
+    server = serve(delay=LONG)
+    server.ask("/first").wait_for_answer()
+    second = server.ask("/second")
+    server.wait_until_queued(1, unless=second)
+    wait_until_printed(server, "GET /first")
+    printed = "GET /second" in server.output
+    assert not printed, mismatch("the second request is printed", "it has not been read")
 
 
 def assert_took(start, seconds):

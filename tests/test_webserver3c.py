@@ -1,7 +1,12 @@
-"""Stage 3c: each connection gets a child process; the child sleeps after its answer."""
+"""Stage 3c: each connection gets a child process; the child sleeps after its answer.
+
+Fork a child for each client. The child answers, sleeps and ends; the parent accepts the
+next at once. Print the PIDs: your own first, and in each child its own and its parent's.
+"""
 
 import time
 
+import pytest
 from library import system
 from library.clients import body_of
 from library.programs import mismatch
@@ -11,7 +16,8 @@ from library.servers import LONG, assert_not_answered, wait_until_printed
 def test_clients_are_all_answered_at_once_while_every_child_sleeps(serve):
     """All clients are answered at once, and a child sleeps for each of them.
 
-    Hint: Fork after accept; let the child answer and sleep, and the parent accept again.
+    Hint: Fork as soon as accept returns. The child reads, answers at once, and sleeps after
+    that. The parent accepts the next client, and waits for nobody.
     """
     server = serve(delay=LONG)
     clients = [server.ask() for _ in range(5)]
@@ -43,7 +49,8 @@ def test_clients_all_end_after_about_one_delay(serve):
 def test_silent_client_holds_up_nobody(serve):
     """A client that connects and says nothing holds up nobody.
 
-    Hint: Only the child may wait in recv, never the parent.
+    Hint: Does your parent read the request? A silent client holds it up in recv then. Fork
+    as soon as accept returns, and let only the child call recv.
     Again: curl telnet://localhost:8888, and then in one more: curl localhost:8888
     """
     server = serve(delay=0)
@@ -53,7 +60,7 @@ def test_silent_client_holds_up_nobody(serve):
 
 
 def test_parent_prints_its_pid(serve):
-    """The server prints its PID.
+    """Also asked: the server prints its PID.
 
     Hint: Print what getpid returns, once, before the loop.
     """
@@ -61,8 +68,9 @@ def test_parent_prints_its_pid(serve):
     wait_until_printed(server, rf"\b{server.pid}\b", f"its PID, {server.pid}")
 
 
+@pytest.mark.depends_on("test_clients_are_all_answered_at_once_while_every_child_sleeps")
 def test_each_child_prints_its_own_pid_and_its_parents(serve):
-    """Each child prints its own PID and its parent's, in one line.
+    """Also asked: each child prints its own PID and its parent's, in one line.
 
     Hint: In the child, print what getpid and getppid return.
     """
@@ -76,6 +84,7 @@ def test_each_child_prints_its_own_pid_and_its_parents(serve):
         wait_until_printed(server, both, f"a line with {pid} and {server.pid}")
 
 
+@pytest.mark.depends_on("test_clients_are_all_answered_at_once_while_every_child_sleeps")
 def test_child_closes_its_copy_of_the_listening_socket(serve):
     """A child closes its copy of the listening socket.
 
@@ -92,6 +101,7 @@ def test_child_closes_its_copy_of_the_listening_socket(serve):
     assert server.children() != [], mismatch("there is no child", "one for each client")
 
 
+@pytest.mark.depends_on("test_clients_are_all_answered_at_once_while_every_child_sleeps")
 def test_parent_closes_its_copy_of_each_connection(serve):
     """The parent closes its copy of each connection.
 

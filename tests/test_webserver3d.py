@@ -1,4 +1,8 @@
-"""Stage 3d: the parent keeps its copy of every connection, and reaps no child."""
+"""Stage 3d: the parent keeps its copy of every connection, and reaps no child.
+
+As 3c, but the parent forgets to close: it keeps each connection in a list, and prints how
+many there are. See how the clients never end, and what the server runs out of.
+"""
 
 import errno
 import os
@@ -6,6 +10,7 @@ import re
 import resource
 import signal
 
+import pytest
 from library.clients import body_of
 from library.programs import mismatch, wait_until
 from library.servers import assert_died_of
@@ -26,6 +31,7 @@ def test_client_gets_the_answer_and_never_the_end(serve):
     assert body_of(client.received) != b"", mismatch("the answer is empty", "a greeting")
 
 
+@pytest.mark.depends_on("test_client_gets_the_answer_and_never_the_end")
 def test_connection_ends_when_the_server_ends(serve):
     """The connection ends when the server does.
 
@@ -39,6 +45,7 @@ def test_connection_ends_when_the_server_ends(serve):
     client.wait_for_end()
 
 
+@pytest.mark.depends_on("test_client_gets_the_answer_and_never_the_end")
 def test_each_connection_costs_the_parent_one_more_descriptor(serve):
     """Each connection costs the parent one more descriptor.
 
@@ -54,8 +61,9 @@ def test_each_connection_costs_the_parent_one_more_descriptor(serve):
         assert more == n, mismatch(f"{n} connections cost {more} descriptors", n)
 
 
+@pytest.mark.depends_on("test_client_gets_the_answer_and_never_the_end")
 def test_printed_count_goes_up_by_one_with_each_connection(serve):
-    """The server prints how many connections it keeps: one more with each.
+    """Also asked: the server prints how many connections it keeps: one more with each.
 
     Hint: Print the length of the list after each connection that the parent adds to it.
     """
@@ -91,6 +99,7 @@ def test_each_connection_leaves_a_zombie(serve):
     server.wait_until_zombies(5)
 
 
+@pytest.mark.depends_on("test_each_connection_leaves_a_zombie")
 def test_kill_9_does_not_remove_a_zombie_but_the_servers_end_does(serve):
     """kill -9 does not remove a zombie, but the server's end does.
 
@@ -115,10 +124,11 @@ def test_many_clients_kill_it_in_accept_for_want_of_descriptors(serve):
     Again: python3 client3.py --max-clients=300 (the server after: ulimit -n 256)
     """
     server = serve(limits={resource.RLIMIT_NOFILE: 256})
-    server.load("--max-clients=300", "--timeout=60")
-    assert_died_of(server, errno.EMFILE)
+    load = server.load("--max-clients=300", "--timeout=60")
+    assert_died_of(server, errno.EMFILE, load)
 
 
+@pytest.mark.depends_on("test_many_clients_kill_it_in_accept_for_want_of_descriptors")
 def test_many_clients_kill_it_in_fork_for_want_of_processes(serve):
     """500 connections kill it in fork, when its user may have 400 processes.
 
@@ -127,5 +137,5 @@ def test_many_clients_kill_it_in_fork_for_want_of_processes(serve):
     Again: python3 client3.py --max-clients=100 --max-conns=5 (the server after: ulimit -u 400)
     """
     server = serve(limits={resource.RLIMIT_NOFILE: 500}, processes=400)
-    server.load("--max-clients=100", "--max-conns=5", "--timeout=60")
-    assert_died_of(server, errno.EAGAIN)
+    load = server.load("--max-clients=100", "--max-conns=5", "--timeout=60")
+    assert_died_of(server, errno.EAGAIN, load)

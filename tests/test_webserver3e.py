@@ -1,4 +1,8 @@
-"""Stage 3e: the end of a child interrupts the parent's accept, which kills the parent."""
+"""Stage 3e: the end of a child interrupts the parent's accept, which kills the parent.
+
+As 3c, with a handler of SIGCHLD that calls wait and prints which child has ended. Then
+the system call accept fails with EINTR, and that ends the server.
+"""
 
 import errno
 import time
@@ -25,7 +29,8 @@ def test_client_gets_the_answer_and_the_end_after_the_delay(serve):
 def test_silent_client_holds_up_nobody(serve):
     """A client that connects and says nothing holds up nobody.
 
-    Hint: Only the child may wait in recv, never the parent.
+    Hint: Does your parent read the request? A silent client holds it up in recv then. Fork
+    as soon as accept returns, and let only the child call recv.
     """
     server = serve(delay=0)
     server.connect()  # and says nothing
@@ -33,7 +38,7 @@ def test_silent_client_holds_up_nobody(serve):
 
 
 def test_handler_reports_the_child_that_it_reaped(serve):
-    """The handler of SIGCHLD reports the PID of the child that it reaped.
+    """Also asked: the handler of SIGCHLD reports the PID of the child that it reaped.
 
     Hint: Call wait in the handler, and print the PID that it returns.
     """
@@ -59,6 +64,7 @@ def test_interrupted_accept_kills_the_server(serve):
     assert_died_of(server, errno.EINTR)
 
 
+@pytest.mark.depends_on("test_interrupted_accept_kills_the_server")
 def test_further_connections_are_refused(serve):
     """Further connections are refused, because nobody listens any more.
 

@@ -2,153 +2,175 @@
 
 Type    .venv/bin/python tests/grading/grade.py 'submissions/*/' \\
             --command 'python3 {folder}/webserver{stage}.py {port} {delay}'
-Expect  A table, submissions by stages, and the folder grades/ with grades.html
-        (each claim with its remarks), grades.csv and grades.json. The status is
-        0 if all claims hold, 1 if some fail, 2 if something was not graded.
-Note    A stage takes 5 to 15 seconds if the command takes {delay}, or else it
+Expect  A table, submissions by stages, and below it what each one lacks. The status
+        is 0 if all claims hold, 1 if some fail, 2 if something was not graded.
+        --junit FOLDER writes a JUnit file for each, which other systems read.
+Note    A stage takes 2 to 25 seconds if the command takes {delay}, or else it
         takes minutes. With --first-failure it ends at a claim that fails.
 Note    It runs strangers' code. Started by root, the servers run as users whom
         nobody else is. They cannot change other people's files, nor read what
         is not for everybody. But if only root can read what the command names
-        (such as Python, or a submission), they can read all files. They can use
-        the network, and see the environment variables of this command. Where
-        that matters, grade in a virtual machine.
+        (such as Python, or a submission), they can read all files. Where root
+        has not the capabilities for that, as in some containers, they run as
+        root. They can use the network, and see the environment variables of this
+        command. Where that matters, grade in a virtual machine.
 """
 
+# Pytest grades, a process for each submission and stage. What it finds it writes into a file
+# (--results, see grader.py), which is all that is read here. Each is in a session of its own,
+# so that a Ctrl-C meets this process alone: it ends them, and waits until they have ended
+# what they started.
+
 import argparse
-import concurrent.futures
-import csv
+import asyncio
+import contextlib
 import glob
-import html
 import json
 import os
 import pathlib
 import shlex
 import signal
-import subprocess
 import sys
-import time
+import tempfile
+from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-STAGES = ["3a", "3b", "3c", "3d", "3e", "3f", "3g"]
-HOLDS, FAILS = "holds  ", "FAILS  "
-STYLE = """body { font: 15px/1.4 system-ui, sans-serif; margin: 2em; max-width: 70em }
-table { border-collapse: collapse } td, th { border: 1px solid #888; padding: .3em .6em;
-vertical-align: top; text-align: left } pre { white-space: pre-wrap; font-size: 13px }
-.fails, .ungraded { font-weight: bold; color: #b00020 }"""
+TESTS = {path.stem[-2:]: path for path in sorted(ROOT.glob("tests/test_webserver[0-9][a-z].py"))}
+STAGES = list(TESTS)
 
 
-def grade(folder, stage, options):
-    """Grade a folder's server as a stage.
+class Grade(NamedTuple):
+    """What came of a server graded as a stage.
 
-    Returns a dict: the claims that hold; those that fail, each with its remark; and
-    'ungraded', why nothing is known, or ''. seconds is how long it took.
+    holds: claims; fails and not_tried: from a claim to its remark, a list of lines;
+    ungraded: why it could not be graded, '' if it could.
     """
-    began = time.monotonic()
-    values = {"{folder}": shlex.quote(folder.rstrip("/")), "{stage}": stage}
-    server = options.command
-    for name, value in values.items():
-        server = server.replace(name, value)
-    tests = ROOT / "tests" / f"test_webserver{stage}.py"
-    command = [sys.executable, "-m", "pytest", tests, "--server", server]
-    command += ["-x"] if options.first_failure else []
-    if options.junit:
-        name = folder.strip("/").replace("/", "-")
-        command.append(f"--junitxml={options.out.resolve() / f'{name}-{stage}.xml'}")
-    graded = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        encoding="utf-8", errors="backslashreplace",
-    )  # fmt: skip
+
+    holds: list
+    fails: dict
+    not_tried: dict
+    ungraded: str
+
+    def __str__(self):
+        """A few words, for a table."""
+        if self.ungraded:
+            return "missing" if self.ungraded.startswith("There is no ") else "does not start"
+        count = len(self.fails)
+        claims = count + len(self.holds) + len(self.not_tried)
+        return f"{count} of {claims} fail" if count else "holds"
+
+    def lines(self):
+        """What does not hold, and why, in lines."""
+        if self.ungraded:
+            return self.ungraded.splitlines()
+        return [
+            line
+            for claim, remark in [*self.fails.items(), *self.not_tried.items()]
+            for line in (claim, *(f"    {line}" for line in remark))
+        ]
+
+
+async def grade(server, stage, *options, time_limit=None):
+    """Grade a server, the command that starts it, as a stage. options are pytest's.
+
+    Raises asyncio.CancelledError if it is cancelled, when all that it started has ended.
+    """
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
+        results = pathlib.Path(folder, "results")
+        grader = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pytest", TESTS[stage], "--server", server,
+            "--results", results, *options,
+            cwd=ROOT, start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
+            stdout=said, stderr=said,
+        )  # fmt: skip
+        try:
+            await asyncio.wait_for(grader.wait(), time_limit)
+        except asyncio.TimeoutError:
+            await end(grader)
+            return read(results)._replace(ungraded=f"It took longer than {time_limit:g} seconds.")
+        except asyncio.CancelledError:
+            await end(grader)
+            raise
+        found = read(results)
+        if found.ungraded or grader.returncode == bool(found.fails):
+            return found
+        said.seek(0)
+        return found._replace(ungraded=said.read().decode(errors="backslashreplace").strip())
+
+
+async def end(grader):
+    """Interrupt a grader, and wait until it has ended what it started, even if cancelled again."""
+    with contextlib.suppress(ProcessLookupError):
+        grader.send_signal(signal.SIGINT)
+    while grader.returncode is None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await grader.wait()
+
+
+def read(results):
+    """The Grade that a file of results says (see grader.py)."""
+    holds, fails, not_tried, ungraded = [], {}, {}, ""
+    for line in results.read_text("utf-8").splitlines() if results.exists() else []:
+        result = json.loads(line)
+        if "ungraded" in result:
+            ungraded = result["ungraded"]
+        elif result.get("outcome") == "holds":
+            holds.append(result["claim"])
+        elif "outcome" in result:
+            where = fails if result["outcome"] == "fails" else not_tried
+            where[result["claim"]] = result["remark"]
+    return Grade(holds, fails, not_tried, ungraded)
+
+
+async def grade_all(options):
+    """Grade each folder as each stage. Returns a dict from (folder, stage) to Grade."""
+    places = asyncio.Semaphore(options.jobs)
+    found = {}
+
+    async def grade_one(folder, stage):
+        server = options.command.replace("{stage}", stage)
+        server = server.replace("{folder}", shlex.quote(os.path.abspath(folder)))
+        more = ["-x"] if options.first_failure else []
+        more += [f"--claims={options.claims}"]
+        if options.junit:
+            name = "-".join([*pathlib.Path(folder).parts, stage]).lstrip("/-")
+            more.append(f"--junitxml={options.junit.resolve() / name}.xml")
+        async with places:
+            one = await grade(server, stage, *more, time_limit=options.time_limit)
+        if one.ungraded:
+            one = one._replace(ungraded=missing(server, folder) or one.ungraded)
+        found[folder, stage] = one
+        done = f"{len(found)} of {len(options.folders) * len(options.stages)}"
+        print(f"{done}: {folder} as {stage}: {one}", file=sys.stderr)
+
+    jobs = [
+        asyncio.ensure_future(grade_one(folder, stage))
+        for folder in options.folders
+        for stage in options.stages
+    ]
     try:
-        said, _ = graded.communicate(timeout=options.time_limit)
-        ungraded = ""
-    except subprocess.TimeoutExpired:
-        graded.send_signal(signal.SIGINT)  # so that it ends what it has started
-        said, _ = graded.communicate()
-        ungraded = f"It took longer than {options.time_limit:g} seconds."
-    holds, fails = claims(said)
-    if not ungraded and (not holds and not fails or graded.returncode > 1):
-        ungraded = said.strip() or "Nothing was said."
-    elif not ungraded and graded.returncode == 1 and not fails:
-        ungraded = said.strip()
-    return {
-        "holds": holds,
-        "fails": fails,
-        "ungraded": ungraded,
-        "seconds": round(time.monotonic() - began, 1),
-    }
+        await asyncio.gather(*jobs)
+    finally:
+        for job in jobs:
+            job.cancel()  # without effect if all is well
+        await asyncio.gather(*jobs, return_exceptions=True)
+    return found
 
 
-def claims(said):
-    """The claims that hold, and a dict from those that fail to what was remarked."""
-    holds, fails, last = [], {}, None
-    for line in said.splitlines():
-        if line.startswith(HOLDS):
-            holds.append(line[len(HOLDS) :])
-            last = None
-        elif line.startswith(FAILS):
-            last = line[len(FAILS) :]
-            fails[last] = []
-        elif last and line.startswith(" " * len(FAILS)):
-            fails[last].append(line[len(FAILS) :])
-        else:
-            last = None
-    return holds, {claim: "\n".join(remark) for claim, remark in fails.items()}
+def missing(server, folder):
+    """What a command names in a submission's folder that is not there, in a sentence; or ''."""
+    inside = os.path.join(os.path.abspath(folder), "")
+    files = [word for word in shlex.split(server) if word.startswith(inside)]
+    gone = [file for file in files if not os.path.exists(file)]
+    return f"There is no {gone[0]}." if gone else ""
 
 
-def word(result):
-    """A result in a cell of a table."""
-    if result["ungraded"]:
-        return "?"
-    count = len(result["fails"])
-    return f"{count} of {count + len(result['holds'])} fail" if count else "holds"
-
-
-def table(results, stages):
-    """The results as text: a row for each submission."""
+def table(found, folders, stages):
+    """The grades as text: a row for each submission."""
     rows = [["submission", *stages]]
-    rows += [[folder, *(word(found[stage]) for stage in stages)] for folder, found in results]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(stages) + 1)]
+    rows += [[folder, *(str(found[folder, stage]) for stage in stages)] for folder in folders]
+    widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
-def page(results, stages):
-    """The results as one page of HTML, with nothing from elsewhere."""
-    rows = []
-    for folder, found in results:
-        cells = "".join(cell(found[stage]) for stage in stages)
-        rows.append(f"<tr><th>{html.escape(folder)}</th>{cells}</tr>")
-    heads = "".join(f"<th>{stage}</th>" for stage in ["submission", *stages])
-    return f"""<!DOCTYPE html>
-<html lang="en"><meta charset="utf-8"><title>Grades</title><style>{STYLE}</style>
-<h1>Grades</h1>
-<table><tr>{heads}</tr>
-{chr(10).join(rows)}
-</table></html>
-"""
-
-
-def cell(result):
-    parts = [f"<p>{html.escape(claim)}</p>" for claim in result["holds"]]
-    for claim, remark in result["fails"].items():
-        parts.append(f'<p class="fails">{html.escape(claim)}</p><pre>{html.escape(remark)}</pre>')
-    if result["ungraded"]:
-        parts.append(f"<pre>{html.escape(result['ungraded'])}</pre>")
-    kind = "ungraded" if result["ungraded"] else "fails" if result["fails"] else "holds"
-    summary = f'<summary class="{kind}">{html.escape(word(result))}</summary>'
-    return f"<td><details>{summary}{''.join(parts)}</details></td>"
-
-
-def write(results, stages, out):
-    """Write grades.html, grades.csv and grades.json into a folder."""
-    (out / "grades.html").write_text(page(results, stages), encoding="utf-8")
-    text = json.dumps(dict(results), indent=1, ensure_ascii=False)
-    (out / "grades.json").write_text(text + "\n", encoding="utf-8")
-    with open(out / "grades.csv", "w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["submission", *stages])
-        for folder, found in results:
-            rows.writerow([folder, *(word(found[stage]) for stage in stages)])
 
 
 def stages_of(text):
@@ -156,8 +178,7 @@ def stages_of(text):
     found = []
     for part in text.split(","):
         first, _, last = part.partition("-")
-        begin, end = STAGES.index(first), STAGES.index(last or first)
-        found += STAGES[begin : end + 1]
+        found += STAGES[STAGES.index(first) : STAGES.index(last or first) + 1]
     if not found:
         raise ValueError(text)
     return found
@@ -173,6 +194,10 @@ def parse_options():
         "--command", required=True, help="starts a server; {folder} {stage} {port} {delay}"
     )
     parser.add_argument(
+        "--claims", choices=["all", "behaviour"], default="all",
+        help="behaviour leaves out what a server has to print",
+    )  # fmt: skip
+    parser.add_argument(
         "--jobs", type=int, default=2 * os.cpu_count(),  # a grader mostly waits
         help="at a time (default: %(default)s)",
     )  # fmt: skip
@@ -181,8 +206,7 @@ def parse_options():
         help="for a stage of a submission (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--first-failure", action="store_true", help="stop a stage there")
-    parser.add_argument("--out", type=pathlib.Path, default="grades", help="(default: grades/)")
-    parser.add_argument("--junit", action="store_true", help="a JUnit file for each, too")
+    parser.add_argument("--junit", type=pathlib.Path, metavar="FOLDER", help="write JUnit files")
     options = parser.parse_args()
     matches = [match for folder in options.folders for match in sorted(glob.glob(folder))]
     options.folders = [match for match in matches if os.path.isdir(match)]
@@ -193,33 +217,20 @@ def parse_options():
 
 def main():
     options = parse_options()
-    options.out.mkdir(exist_ok=True)
-    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        jobs = {
-            pool.submit(grade, os.path.abspath(folder), stage, options): (folder, stage)
-            for folder in options.folders
-            for stage in options.stages
-        }
-        try:
-            for done, job in enumerate(concurrent.futures.as_completed(jobs), start=1):
-                folder, stage = jobs[job]
-                result = word(job.result())
-                print(f"{done} of {len(jobs)}: {folder} as {stage}: {result}", file=sys.stderr)
-        except KeyboardInterrupt:  # it has reached the graders, too
-            pool.shutdown(cancel_futures=True)
-            sys.exit(130)
-    found = {place: job.result() for job, place in jobs.items()}
-    results = [
-        (folder, {stage: found[folder, stage] for stage in options.stages})
-        for folder in options.folders
-    ]
-    write(results, options.stages, options.out)
-    print(table(results, options.stages))
-    print(f"\n{options.out / 'grades.html'} has every claim and remark.")
-    each = [result for _, found in results for result in found.values()]
-    ungraded = any(result["ungraded"] for result in each)
-    sys.exit(2 if ungraded else any(result["fails"] for result in each))
+    if options.junit:
+        options.junit.mkdir(parents=True, exist_ok=True)
+    found = asyncio.run(grade_all(options))
+    print(table(found, options.folders, options.stages))
+    for (folder, stage), one in sorted(found.items()):
+        if one.lines():
+            print(f"\n{folder} as {stage}:")
+            print("\n".join(f"    {line}" for line in one.lines()))
+    ungraded = any(one.ungraded for one in found.values())
+    sys.exit(2 if ungraded else any(one.fails for one in found.values()))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -2,7 +2,7 @@
 
 import contextlib
 import errno
-import itertools
+import functools
 import os
 import pathlib
 import re
@@ -12,24 +12,22 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+import unittest
 
-import pytest
 from library import system
 from library.clients import Attempt, Connection
 from library.programs import Program, Unusable, mismatch, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-STAGES = ["3a", "3b", "3c", "3d", "3e", "3f", "3g"]
+STAGES = ["3a", "3b", "3c", "3d", "3e", "3f", "3g", "4a", "4b", "4c", "4d", "4e"]
 # The seconds that a server sleeps after an answer, of the stages that take --delay
 ARTICLES_DELAY = {"3b": 60, "3c": 60, "3d": 0, "3e": 3, "3f": 0, "3g": 0}
-LINUX_ONLY = pytest.mark.skipif(not system.LINUX, reason="this is not Linux")
-_users = itertools.count()
+ARTICLES_DELAY.update({stage: 0 for stage in STAGES if stage >= "4a"})  # ours, not the article's
+COUNTED = r"(?i)request (\d+)\b.*GET (\S+)"  # as a server prints a request from 4a on
+# RES_OPTIONS (resolv.conf(5)): where no name server answers, do not wait for it long.
+QUICK_DNS = {"RES_OPTIONS": "timeout:1 attempts:1"}
 LONG = 600  # a delay in seconds that no test sees the end of
-
-
-def needs(program):
-    """Marks a test that is left out where the system has no such program."""
-    return pytest.mark.skipif(shutil.which(program) is None, reason=f"there is no {program}")
 
 
 class Server(Program):
@@ -144,8 +142,7 @@ class Server(Program):
 
     def children(self):
         """Its children, zombies among them, but for those that it had before it listened."""
-        children = [p for p in system.processes() if p.parent == self.pid]
-        return [child for child in children if child.pid not in self._helpers]
+        return [child for child in system.children(self.pid) if child.pid not in self._helpers]
 
     def zombies(self):
         """Those of its children that have ended and were not waited for."""
@@ -154,7 +151,10 @@ class Server(Program):
     def descriptors(self):
         """What system.descriptors() says of it. Raises AssertionError if it has ended."""
         self.assert_running()
-        return system.descriptors(self.pid)
+        try:
+            return system.descriptors(self.pid)
+        except PermissionError as error:
+            raise unittest.SkipTest(f"root cannot look into another user's process: {error}")
 
     def listen_socket(self):
         """What system.descriptors() says of its listening socket."""
@@ -188,8 +188,8 @@ class Server(Program):
     def blocked(self):
         """Whether it and all its children are asleep in a system call, or zombies."""
         resting = system.BLOCKED + system.ZOMBIE
-        family = [p for p in system.processes() if self.pid in (p.pid, p.parent)]
-        return family != [] and all(process.state in resting for process in family)
+        family = [system.process(self.pid), *system.children(self.pid)]
+        return None not in family and all(process.state in resting for process in family)
 
     def wait_until_blocked(self):
         """Wait until nothing more happens in it before somebody, or a timer, wakes it.
@@ -218,7 +218,35 @@ class Server(Program):
 
         wait_until(seen, f"{count} connections wait in the listen queue")
 
+    def workers(self):
+        """The PIDs of its other processes that can accept: they have its listening socket."""
+        listen_socket = self.listen_socket()
+        others = [process.pid for process in self.processes() if process.pid != self.pid]
+        return [pid for pid in others if listen_socket in system.sockets(pid)]
+
+    def wait_until_workers(self, count):
+        """Wait until it has count workers, all asleep. Returns them."""
+        wait_until(lambda: len(self.workers()) == count, f"the server has {count} workers")
+        self.wait_until_blocked()
+        return self.workers()
+
     # As someone who arranges what is otherwise luck
+
+    @contextlib.contextmanager
+    def only(self, worker):
+        """While this lasts, all workers but one are stopped: it has to accept (SIGSTOP)."""
+        others = [pid for pid in self.workers() if pid != worker]
+
+        def stopped():
+            return all(p.state == "T" for p in system.processes() if p.pid in others)
+
+        for pid in others:
+            os.kill(pid, signal.SIGSTOP)
+        wait_until(stopped, "the other workers are stopped")
+        yield
+        for pid in others:
+            os.kill(pid, signal.SIGCONT)
+        self.wait_until_blocked()
 
     @contextlib.contextmanager
     def soft_limit(self, limit, value):
@@ -242,7 +270,7 @@ class Server(Program):
         """Stop it, but not its children (SIGSTOP, signal(7)), and see it stopped."""
         self.send_signal(signal.SIGSTOP)
         wait_until(
-            lambda: any(p.pid == self.pid and p.state == "T" for p in system.processes()),
+            lambda: system.process(self.pid).state == "T",
             "the server is stopped",
         )
 
@@ -274,23 +302,27 @@ class Server(Program):
             f"{count} children end when they have answered",
         )
 
-    def stop_and_go(self, count):
-        """As stop_while_children_end(), and let it go on.
+    def stop_and_go(self, count, left):
+        """As stop_while_children_end(), and let it go on until `left` of them stay zombies.
 
-        Returns how many of them stay zombies. A server that a timer wakes may look for them
-        from time to time.
+        Raises AssertionError if others than so many stay. A right server may look for
+        ended children from time to time, so it gets time to come to that.
         """
         before = len(self.children())
         self.stop_while_children_end(count)
         self.go_on()
         self.wait_until_blocked()
+
+        def stay():
+            self.assert_running()
+            return len(self.zombies()) - before
+
+        def seen():
+            return stay() <= left and self.blocked()
+
         with contextlib.suppress(AssertionError):
-            wait_until(
-                lambda: len(self.zombies()) == before or system.needs_another(self.pid),
-                "the children are reaped",
-            )
-        self.assert_running()
-        return len(self.zombies()) - before
+            wait_until(seen, "the children are reaped")
+        assert stay() == left, mismatch(f"{stay()} of {count} children stay zombies", left)
 
 
 class StageServer(Server):
@@ -364,8 +396,9 @@ _taken = []
 _ports = own_ports()
 
 
-# What a user may besides, as setpriv(1) says it (capabilities(7))
+# What a user may do besides, as setpriv(1) says it, and that capability's number
 NOTHING, READS_ALL, WRITES_ALL = "-all", "-all,+dac_read_search", "-all,+dac_override"
+TRACES_ALL = 19  # CAP_SYS_PTRACE: look into processes of other users (proc_pid_fd(5))
 
 
 def user_with_few_processes(count, capabilities=READS_ALL):
@@ -374,19 +407,36 @@ def user_with_few_processes(count, capabilities=READS_ALL):
     The limit (RLIMIT_NPROC, getrlimit(2)) counts all that the user runs, and does not
     hold for root. So root starts the server as a user whom nobody else is, with one
     capability at the most: to read all files, because the interpreter may lie where only
-    root can read. Without setpriv the test is left out.
+    root can read. Raises SkipTest where root cannot do that, as in some containers.
     """
-    if os.getuid() == 0 and system.LINUX:
-        if shutil.which("setpriv") is None:
-            pytest.skip("there is no setpriv")
-        # One for each server: what is left of the one before is not counted.
-        user = str(20000 + (100 * os.getpid() + next(_users)) % 40000)
-        wrapper = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
-        wrapper += ["--inh-caps", capabilities, "--ambient-caps", capabilities]
-    else:
-        wrapper = []
-        count += system.tasks_of_user(os.getuid())
-    return {"wrapper": wrapper, "limits": {resource.RLIMIT_NPROC: count}}
+    if os.getuid() != 0 or not system.LINUX:
+        room = system.tasks_of_user(os.getuid())
+        return {"wrapper": [], "limits": {resource.RLIMIT_NPROC: count + room}}
+    if why_no_other_user(capabilities):  # a container may lack that one: most need none
+        capabilities = NOTHING
+    if why_no_other_user(capabilities):
+        raise unittest.SkipTest(why_no_other_user(capabilities))
+    # One for each server: what is left of the one before is not counted.
+    user = 20000 + free_port()
+    return {"wrapper": as_user(user, capabilities), "limits": {resource.RLIMIT_NPROC: count}}
+
+
+def as_user(user, capabilities):
+    """What a command starts with so that it is run as a user, by number (setpriv(1))."""
+    command = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups"]
+    if capabilities != NOTHING:
+        command += ["--inh-caps", capabilities, "--ambient-caps", capabilities]
+    return command
+
+
+@functools.lru_cache(maxsize=None)
+def why_no_other_user(capabilities):
+    """Why root cannot run Python as another user with capabilities; '' if that works."""
+    if shutil.which("setpriv") is None:
+        return "there is no setpriv"
+    command = [*as_user(20000 + free_port(), capabilities), sys.executable, "-c", ""]
+    tried = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8")
+    return f"root cannot be another user here: {tried.stderr.strip()}" if tried.returncode else ""
 
 
 def wait_until_printed(server, pattern, what=None, after=0):
@@ -415,18 +465,59 @@ def wait_until_printed(server, pattern, what=None, after=0):
         raise
 
 
+def wait_until_counted(server, paths):
+    """Wait until requests for these paths are printed. Returns their numbers, in this order.
+
+    Raises AssertionError if that of one is not printed, as `Request 7: ... GET /path`.
+    """
+    for path in paths:
+        what = f"a line with 'Request', its number, and GET {path}"
+        wait_until_printed(server, rf"(?i)request \d+\b.*GET {path}\b", what)
+    found = {path: int(number) for number, path in re.findall(COUNTED, server.output)}
+    return [found[path] for path in paths]
+
+
+def assert_one_thread(server):
+    """Assert that a server has no child, and no thread but one."""
+    children, threads = len(server.children()), system.threads(server.pid)
+    what = f"there are {children} children and {threads} threads"
+    assert (children, threads) == (0, 1), mismatch(what, "one process with one thread")
+
+
+def assert_survives_without_descriptors(serve):
+    """Assert that a server which may have 64 descriptors goes on when none is left.
+
+    Its processor time (proc(5)) while a client waits is near none, and it serves that
+    client when another has left.
+    """
+    server = serve(limits={resource.RLIMIT_NOFILE: 64})
+    silent = [server.connect() for _ in range(64)]
+    waiting = server.ask()
+    wait_until(lambda: server.running and system.queued(server.port), "clients wait")
+    before = system.processor_time(server.pid)
+    time.sleep(0.4)  # processor time is nothing without time
+    used = system.processor_time(server.pid) - before
+    assert used < 0.2, mismatch(f"it works {used:.2f} of 0.4 s, for nothing", "it sleeps")
+    for client in silent:
+        client.close()
+    waiting.wait_for_answer()
+
+
 def assert_not_answered(client):
     """Assert that a client which has sent nothing has not been answered."""
     assert not client.answered, mismatch("a client that has not asked is answered", "it waits")
 
 
-def assert_died_of(server, error):
+def assert_died_of(server, error, load=None):
     """Wait for its end, and assert that it says why and has a status that is not 0.
 
+    load is the program that puts load on it, if one does: the wait is for its end, too.
     error is the number of a system error, such as errno.EMFILE. What a process says of
     it is not the same in all languages: its name, its number, or what strerror(3) says.
     """
-    status = server.wait(20)
+    if load:
+        wait_until(lambda: not (server.running and load.running), "the load ends", 60)
+    status = server.wait()
     reason = os.strerror(error)
     assert status != 0, mismatch("it ends with status 0, as if all were well", "another status")
     said = server.errors + server.output

@@ -3,7 +3,7 @@
 Read from /proc on Linux (proc(5)), asked of ps, lsof and netstat elsewhere.
 """
 
-import contextlib
+import math
 import os
 import subprocess
 import sys
@@ -29,31 +29,51 @@ class Process(NamedTuple):
     state: str
 
 
+def children(pid):
+    """The children of a process, zombies among them."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+        lists = [read(f"/proc/{pid}/task/{thread}/children") for thread in threads]
+    except FileNotFoundError:  # another system, or a kernel that does not list them
+        return [one for one in processes() if one.parent == pid]
+    found = (process(child.decode()) for children in lists for child in children.split())
+    return [one for one in found if one]
+
+
 def processes():
     """All processes of the system."""
     if not LINUX:
         rows = run("ps", "-axo", "pid=,ppid=,pgid=,state=").splitlines()
         fields = [row.split() for row in rows]
         return [Process(int(f[0]), int(f[1]), int(f[2]), f[3][0]) for f in fields]
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                fields = stat(name)
-                if int(fields[17]) > 1:
-                    threads = [stat(f"{name}/task/{n}") for n in os.listdir(f"/proc/{name}/task")]
-                    fields = max(threads, key=lambda thread: thread[0] == b"R")
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # it has ended meanwhile
-            state, parent, group = fields[:3]
-            found.append(Process(int(name), int(parent), int(group), state.decode()))
-    return found
+    found = (process(name) for name in os.listdir("/proc") if name.isdigit())
+    return [one for one in found if one]
+
+
+def process(pid):
+    """A process by its ID; None if it has ended meanwhile."""
+    if not LINUX:
+        return next((one for one in processes() if one.pid == int(pid)), None)
+    try:
+        fields = stat(pid)
+        if int(fields[17]) > 1:
+            threads = [stat(f"{pid}/task/{thread}") for thread in os.listdir(f"/proc/{pid}/task")]
+            fields = max(threads, key=lambda thread: thread[0] == b"R")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    state, parent, group = fields[:3]
+    return Process(int(pid), int(parent), int(group), state.decode())
+
+
+def read(path):
+    """The bytes of a file in /proc, in one read: what it says of one moment."""
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
 
 
 def stat(name):
     """What follows the name of a process or thread in its /proc/PID/stat (proc(5))."""
-    with open(f"/proc/{name}/stat", "rb", buffering=0) as file:
-        return file.readall().rpartition(b")")[2].split()
+    return read(f"/proc/{name}/stat").rpartition(b")")[2].split()
 
 
 def descriptors(pid):
@@ -93,6 +113,21 @@ def memory(pid):
     if not LINUX:
         return int(run("ps", "-o", "rss=", "-p", str(pid)))
     return int(status(pid, "VmRSS"))
+
+
+def threads(pid):
+    """How many threads a process has."""
+    if not LINUX:
+        return len(run("ps", "-M", "-p", str(pid)).splitlines()) - 1
+    return int(status(pid, "Threads"))
+
+
+def processor_time(pid):
+    """The seconds of processor time that a process has used (proc(5), utime and stime)."""
+    if not LINUX:
+        minutes, _, seconds = run("ps", "-o", "time=", "-p", str(pid)).strip().rpartition(":")
+        return 60 * int(minutes) + float(seconds)
+    return sum(map(int, stat(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 class Socket(NamedTuple):
@@ -144,6 +179,14 @@ def listening(port):
     return None
 
 
+def longest_queue():
+    """How long a listen queue may be, whatever listen(2) says; math.inf if not known."""
+    try:
+        return int(read("/proc/sys/net/core/somaxconn"))
+    except FileNotFoundError:
+        return math.inf
+
+
 def queued(port):
     """How many connections wait to be accepted on a port; None if nobody listens."""
     found = listening(port)
@@ -170,34 +213,6 @@ def accepted(port, client_port):
     return any((row.port, row.client) == (port, client_port) and row.inode for row in tcp(port))
 
 
-def needs_another(pid):
-    """Whether a process has ended or can only be woken by another process.
-
-    It sleeps in accept(2), recv(2) or wait(2), and has no handler for the signal of
-    alarm(2) (proc(5), SigCgt). A time-out of its sockets (SO_RCVTIMEO) is not seen.
-    False where nothing of that can be seen, as on macOS.
-    """
-    calls = {"inet_csk_accept", "wait_woken", "do_wait"}
-    try:
-        return asleep_in(pid) <= calls and not int(status(pid, "SigCgt"), 16) & 1 << 13
-    except FileNotFoundError:
-        return True  # it has ended
-
-
-def asleep_in(pid):
-    """The kernel's functions in which the threads of a process sleep (proc(5), wchan).
-
-    It has '0' for a thread that does not sleep, and is {'unknown'} on other systems.
-    Raises FileNotFoundError if there is no such process.
-    """
-    found = set()
-    for thread in os.listdir(f"/proc/{pid}/task") if LINUX else []:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-            with open(f"/proc/{pid}/task/{thread}/wchan", encoding="ascii") as file:
-                found.add(file.read())
-    return found or {"unknown"}
-
-
 def status(pid, name):
     """A value in /proc/PID/status (proc(5))."""
     with open(f"/proc/{pid}/status", encoding="utf-8") as file:
@@ -207,10 +222,14 @@ def status(pid, name):
 def marked(process, mark):
     """Whether a process has a text in its environment. Always False but on Linux."""
     try:
-        with open(f"/proc/{process.pid}/environ", "rb", buffering=0) as file:
-            return mark.encode() in file.readall()
+        return mark.encode() in read(f"/proc/{process.pid}/environ")
     except OSError:
         return False  # it has ended meanwhile, or is nobody's business
+
+
+def capable(number):
+    """Whether this process has a capability (capabilities(7)), by its number (Linux)."""
+    return bool(int(status("self", "CapEff"), 16) >> number & 1)
 
 
 def tasks_of_user(uid):

@@ -222,10 +222,35 @@ def do_prints(environ, start_response):
 
 
 def do_pause(environ, start_response):
-    """What does not finish whatever the client does."""
+    """What does not finish whatever the client does, unless the query says after how long."""
+    signal.setitimer(signal.ITIMER_REAL, float(environ["QUERY_STRING"] or 0))
     print("pausing", file=environ["wsgi.errors"], flush=True)
     while True:
         signal.pause()
+
+
+def do_wait(environ, start_response):
+    """Empty pieces for ever: what a stream does that has nothing to say."""
+    start_response("200 OK", TEXT)
+    print("waiting", file=environ["wsgi.errors"], flush=True)
+
+    def pieces():
+        while True:
+            time.sleep(0.003)
+            yield b""
+
+    return Closed(pieces())
+
+
+def do_terminate(environ, start_response):
+    """The signal that ends a child of the application, as Process.terminate does."""
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+        os._exit(0)
+    os.kill(pid, signal.SIGTERM)
+    start_response("200 OK", TEXT)
+    return [str(os.waitpid(pid, 0)[1]).encode()]
 
 
 def do_run(environ, start_response):

@@ -5,7 +5,8 @@ import json
 import re
 import sys
 
-from library.servers import ROOT, Server, needs
+from library.servers import ROOT, Server
+from library.skips import needs
 
 sys.path.append(str(ROOT / "benchmarks"))
 import cost  # noqa: E402 (where it lies was said just now)

@@ -19,12 +19,12 @@ from library.clients import Connection
 from library.programs import Patience, Program, wait_until
 from library.servers import (
     ARTICLES_DELAY,
-    LINUX_ONLY,
     LONG,
     ROOT,
     STAGES,
 )
 from library.sources import difference, pieces, script
+from library.skips import LINUX_ONLY, needs_queue
 
 SCRIPTS = [*STAGES, "3h"]  # 3h is a stage like the others where HTTP does not matter
 FORKING_STAGES = [stage for stage in STAGES if stage >= "3c"]
@@ -87,6 +87,7 @@ def test_host_is_where_it_listens(serve, stage):
 
 
 @LINUX_ONLY
+@needs_queue(5)
 def test_listen_queue_of_5_lets_6_wait_and_a_seventh_is_not_connected(serve):
     servers = {stage: serve(stage, delay=LONG) for stage in STAGES if stage <= "3e"}
     for stage, server in servers.items():
@@ -102,6 +103,7 @@ def test_listen_queue_of_5_lets_6_wait_and_a_seventh_is_not_connected(serve):
     assert [system.queued(server.port) for server in servers.values()] == [6] * 5
 
 
+@needs_queue(128)
 @pytest.mark.parametrize("stage", ["3f", "3g"])
 def test_listen_queue_of_1024_lets_128_wait(serve, stage):
     server = serve(stage)

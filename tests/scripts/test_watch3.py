@@ -4,21 +4,22 @@ import importlib.util
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
+import time
 from xml.etree import ElementTree
 
 import pytest
 from library import system
 from library.programs import Program, wait_until
 from library.servers import (
-    LINUX_ONLY,
     LONG,
     ROOT,
     Server,
-    needs,
     user_with_few_processes,
 )
+from library.skips import LINUX_ONLY, needs, needs_queue
 
 MISSING = [name for name in ("rich", "psutil") if importlib.util.find_spec(name) is None]
 pytestmark = [
@@ -26,12 +27,14 @@ pytestmark = [
     LINUX_ONLY,  # what is shown elsewhere was never seen by these tests
 ]
 WATCH = [sys.executable, ROOT / "watch3.py"]
-# Runs a script as on another system: one without sock_diag(7), and without Linux's name
+# Runs a script as on another system: one without sock_diag(7), and without Linux's name.
+# Of its processes there are only these: to look into all would take seconds.
 ELSEWHERE = """if True:
     import psutil, rich.live, runpy, socket, sys
     sys.platform = "elsewhere"
     del socket.AF_NETLINK
-    sys.argv.pop(0)
+    psutil.pids = lambda pids=sys.argv[1].split(): [int(pid) for pid in pids]
+    del sys.argv[:2]
     runpy.run_path(sys.argv[0], run_name="__main__")
 """
 # A process that not even its own user may look into (prctl(2), PR_SET_DUMPABLE is 4)
@@ -79,6 +82,7 @@ def rows(picture):
 # Each stage
 
 
+@needs_queue(5)
 def test_3a_is_kept_in_recv_by_a_silent_client_while_the_next_one_waits(serve, once):
     server = serve("3a")
     silent = server.connect_and_rest()
@@ -95,6 +99,7 @@ def test_3a_is_kept_in_recv_by_a_silent_client_while_the_next_one_waits(serve, o
     ]
 
 
+@needs_queue(5)
 def test_3bs_queue_grows_to_6_and_keeps_the_next_client_out(serve, once):
     server = serve("3b", delay=LONG)
     server.ask().wait_for_answer()
@@ -170,7 +175,7 @@ def test_3f_has_one_signal_pending_for_20_children_and_then_19_zombies(serve, on
 
 def test_3g_has_no_zombie(serve, once):
     server = serve("3g")
-    server.stop_and_go(20)
+    server.stop_and_go(20, left=0)
     picture = once(server.port)
     assert "ZOMBIE" not in picture
     assert re.search(r"zombies +0 ", picture)
@@ -240,7 +245,8 @@ def test_elsewhere_processes_and_copies_are_seen_and_the_queue_is_not(serve, onc
     server = serve("3d")
     server.ask().wait_for_answer()
     server.wait_until_zombies(1)
-    picture = once(server.port, command=[sys.executable, "-c", ELSEWHERE, ROOT / "watch3.py"])
+    pids = f"{server.pid} {os.getpid()}"
+    picture = once(server.port, command=[sys.executable, "-c", ELSEWHERE, pids, ROOT / "watch3.py"])
     assert "listen queue  not to be seen" in picture
     assert re.search(r"3 listening socket, 4 client \d+\n└── 1 ZOMBIE", picture)
     assert rows(picture) == [("ESTABLISHED", "ESTABLISHED", "1: parent's 4")]
@@ -278,6 +284,71 @@ def test_what_does_not_fit_is_counted(serve, live):
         shown = len(re.findall(row, picture))
         left_out = int(re.search(rf"\+(\d+) more {what}", picture)[1])
         assert shown > 0 and shown + left_out == 30
+
+
+# What it costs
+
+SECONDS = 10  # that it is looked at
+# A server with 2,000 zombies, and 500 children with a connection each
+CROWDED = """if True:
+    import os, socket
+    listen_socket = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    for _ in range(2000):
+        if os.fork() == 0:
+            os._exit(0)
+    clients = [socket.create_connection(listen_socket.getsockname()) for _ in range(500)]
+    for _ in clients:
+        connection, address = listen_socket.accept()
+        if os.fork() == 0:
+            for one in (listen_socket, *clients):
+                one.close()
+            connection.recv(1)
+            os._exit(0)
+        connection.close()
+    print("port", listen_socket.getsockname()[1], flush=True)
+    listen_socket.accept()
+"""
+
+
+def processor_seconds(pid):
+    """What a process has used of the processor, in seconds (proc_pid_stat(5))."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        user, kernel = file.read().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(kernel)) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.slow
+def test_2000_zombies_and_500_connections_take_less_than_15_percent_of_a_processor(start, live):
+    server = start(Program, [sys.executable, "-c", CROWDED])
+    listening = wait_until(lambda: re.search(r"port (\d+)", server.output), "it listens", allow=60)
+    program = live(listening[1])
+    wait_until(lambda: " python" in program.output, "the server is seen")
+    wait_until(lambda: "2000 ZOMBIES" in program.output, "2,000 zombies are seen")
+    began, used = time.monotonic(), processor_seconds(program.pid)
+    looks = program.output.count("2000 ZOMBIES")
+    wait_until(lambda: time.monotonic() > began + SECONDS, "time passes")
+    seconds = time.monotonic() - began
+    assert (processor_seconds(program.pid) - used) / seconds < 0.15
+    assert (program.output.count("2000 ZOMBIES") - looks) / seconds > 1
+
+
+@pytest.mark.slow
+@needs("ab")
+def test_3g_answers_nine_tenths_of_the_requests_beside_it(start, serve, live):
+    server = serve("3g")
+    program = live(server.port)
+    wait_until(lambda: " python" in program.output, "the server is seen")
+    ratios = []
+    for _ in range(15):
+        rates = []
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            program.send_signal(number)
+            url = f"http://127.0.0.1:{server.port}/"
+            ab = start(Program, ["ab", "-q", "-n", "1000", "-c", "16", url])
+            assert ab.wait(60) == 0, ab.errors
+            rates.append(float(re.search(r"Requests per second: +([\d.]+)", ab.output)[1]))
+        ratios.append(rates[1] / rates[0])
+    assert statistics.median(ratios) > 0.9, ratios
 
 
 # Output
@@ -332,4 +403,4 @@ def test_where_a_library_is_missing_a_line_says_what_to_install(start):
     program = start(Program, [sys.executable, "-S", ROOT / "watch3.py"])
     assert program.wait() == 1
     line, = program.errors.splitlines()
-    assert "pip install rich psutil" in line
+    assert "pip install 'rich>=12.4' 'psutil>=6'" in line

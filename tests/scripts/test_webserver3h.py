@@ -9,11 +9,14 @@ import select
 import signal
 import socket
 import sys
+import time
 
 import pytest
+from library import system
 from library.programs import Program, mismatch, wait_until
-from library.servers import LINUX_ONLY, ROOT, StageServer, Server, needs
+from library.servers import ROOT, StageServer, Server
 from library.servers import user_with_few_processes
+from library.skips import LINUX_ONLY, needs
 
 TESTS = ROOT / "tests/scripts"
 GET = "GET {} HTTP/1.1\r\nHost: here\r\n\r\n"
@@ -267,25 +270,47 @@ def test_demo_app_behind_the_validator(server):
 
 MINE = """
 thing = 1
-files = []
 
 def app(environ, start_response):
-    files.extend(open(f"file{n}", "w") for n in range(4))
-    environ["wsgi.errors"].write("written")
     start_response("200 OK", [])
     return [b"mine"]
+
+def make():
+    return app
 """
 
 
 def test_application_is_found_in_the_current_folder_or_there_is_one_line(start, tmp_path):
     (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
-    server = start(ApplicationServer, application="mine:app", cwd=tmp_path)
+    (tmp_path / "wrong.py").write_text("int('x')", encoding="utf-8")
+    (tmp_path / "needs.py").write_text("import absent", encoding="utf-8")
+    server = start(ApplicationServer, application="mine:make()", cwd=tmp_path)
     assert server.get("/")[2] == b"mine"
     script = [sys.executable, "-B", ROOT / "webserver3h.py", "--port", "0"]
-    names = ["absent:app", "mine:absent", "mine:thing", "mine", ":app", "mine.app:app"]
-    for name, program in [(n, start(Program, [*script, n], cwd=tmp_path)) for n in names]:
+    expected = {
+        "absent:app": "No module named 'absent'",
+        "mine.app:app": "'mine' is not a package",
+        "mine:absent": "mine has no such callable",
+        "mine:thing": "mine has no such callable",
+        "mine:thing()": "mine has no such callable",
+        "mine": "write MODULE:CALLABLE, as mine:app",
+        "mine.py:make()": "write MODULE:CALLABLE, as mine:make()",
+        "./mine:app": "write MODULE:CALLABLE, as mine:app",
+        "./some/mine.py": "write MODULE:CALLABLE, as some.mine:app",
+        ":app": "write MODULE:CALLABLE, as flaskapp:app",
+        # what is wrong with the module itself, its author sees where
+        "wrong:app": "ValueError: invalid literal",
+        "needs:app": "ModuleNotFoundError: No module named 'absent'",
+    }
+    for name, program in [(n, start(Program, [*script, n], cwd=tmp_path)) for n in expected]:
         assert program.wait() == 1
-        assert re.fullmatch(rf"Cannot serve {re.escape(name)}: .+\n", program.errors)
+        line = program.errors.splitlines()[-1]
+        assert expected[name] in line
+        if name in ("wrong:app", "needs:app"):
+            assert f'{name.replace(":app", ".py")}", line 1' in program.errors
+        else:
+            assert program.errors == f"{line}\n"
+            assert line.startswith(f"Cannot serve {name}: ")
 
 
 # HTTP/1.1 (RFC 9110, RFC 9112)
@@ -317,16 +342,21 @@ def test_head_has_the_fields_of_get_and_no_body(server):
         assert server.ask_for(malformed)[::2] == (400, b"")
 
 
-@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
-def test_status_without_a_body_has_none(server, status):
-    seen, fields, body = server.say(status, [("Content-Length", "6")], ["a body"])
-    assert (seen, body) == (int(status[:3]), b"")
-    assert ("Content-Length" in fields) == (seen == 304)  # RFC 9110, 8.6
+def test_status_without_a_body_has_none(server):
+    """RFC 9110, 8.6 and 15.3.6."""
+    for status, length in [("204 No Content", None), ("205 Reset", "0"), ("304 Same", "6")]:
+        seen, fields, body = server.say(status, [("Content-Length", "6")], ["a body"])
+        assert (seen, body) == (int(status[:3]), b"")
+        assert fields.get("Content-Length") == length
 
 
 def test_requests_that_are_rare_but_well_formed_are_served(server):
     status, _, body = server.ask_for("GET /environ HTTP/1.0\r\n\r\n")  # without Host
     assert (status, json.loads(body)["SERVER_PROTOCOL"]) == (200, "HTTP/1.0")
+    _, _, body = server.ask_for("GET /environ HTTP/1.2\r\nHost: [::1]:80\r\n\r\n")
+    assert json.loads(body)["SERVER_PROTOCOL"] == "HTTP/1.1"  # RFC 9110, 2.5
+    for host in ("", "a%20b", "[::ffff:127.0.0.1]", "here:"):
+        assert server.ask_for(HOST.format(host))[0] == 200
     assert server.ask_for(GET.format("*").replace("GET", "OPTIONS"))[0] == 200
     assert server.ask_for(CODING.format("Chunked"))[0] == 200
     assert server.ask_for("\r\n\r\n" + GET.format("/digest"))[0] == 200
@@ -369,10 +399,20 @@ def test_no_100_continue_comes_amid_the_answer(server):
 
 
 def test_chunked_body_is_put_together(server):
-    chunks = "3\r\nabc\r\n0a;x=\"y\"\r\n0123456789\r\n000\r\nX-Trailer: 1\r\n\r\n"
+    extensions = ';x="\\"y;" ; z = 1;w'
+    chunks = f"3\r\nabc\r\n0a{extensions}\r\n0123456789\r\n000\r\nX-Trailer: 1\r\n\r\n"
     digest = hashlib.sha256(b"abc0123456789").hexdigest()
     body = server.ask_for(CHUNKED.format("/digest") + chunks)[2]
     assert body.decode() == f"13 {digest}"
+
+
+def test_chunked_body_has_a_length_for_the_application(server):
+    """The coding is decoded, so its field is gone (RFC 9112, 7.1.3)."""
+    chunks = "3\r\none\r\n6\r\n\ntwo a\r\n0\r\n\r\n"
+    environ = json.loads(server.ask_for(CHUNKED.format("/environ") + chunks)[2])
+    assert (environ["CONTENT_LENGTH"], "HTTP_TRANSFER_ENCODING" in environ) == ("9", False)
+    lines = server.ask_for(CHUNKED.format("/lines") + chunks)[2]
+    assert lines == repr([b"one\n", b"two", b" a", b"", b""]).encode()
 
 
 LINE = "{}\r\nHost: here\r\n\r\n"
@@ -383,15 +423,19 @@ LENGTH = "POST /digest HTTP/1.1\r\nHost: here\r\nContent-Length: {}\r\n\r\n12345
 CODING = "POST /digest HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: {}\r\n\r\n0\r\n\r\n"
 CHUNKS = CHUNKED.format("/digest") + "{}"
 LINES = "a: b\r\n" * 14000
+WRONG_EXTENSIONS = (";", ";bad[=x", ";;=", ";a=", ';a="')
 REFUSED = [  # the status, a request, and what is put in
     (400, LINE, "GET /digest", "GET /digest http/1.1", "GET /digest HTTP/1.10"),
     (400, LINE, "GET  /digest HTTP/1.1", "GET\t/digest HTTP/1.1", "GET /digest HTTP/1.1 "),
     (400, LINE, "GET /digest HTTP/1.1\r", " /digest HTTP/1.1", "G(T /digest HTTP/1.1"),
     (400, LINE, "CONNECT /digest HTTP/1.1", "\r\n" * 20 + "GET /digest HTTP/1.1"),
     (505, LINE, "GET /digest HTTP/2.0", "GET /digest HTTP/0.9"),
+    (414, LINE, "GET /" + "a" * 70000 + " HTTP/1.1"),
     (400, TARGET, "digest", "/dig est", "/digest#here", "/digest%4", "/\xe4", "*", "?digest"),
+    (400, TARGET, "/digest?%zz", "/%zz", "/digest?100%", "/\0"),
     (400, TARGET, "http://me@here/digest", "http://:80/digest"),
     (400, HOST, "he re", "here/there", "me@here", "here\r\nHost: here"),
+    (400, HOST, "%", "%zz", "[:::]", "[1::2::3]", "[]", ":80", "[::1]80"),
     (400, "GET /digest HTTP/1.0\r\nHost: {}\r\n\r\n", "here\r\nHost: here"),
     (400, FIELD, "X-Field: a\rb", "X-Field: a\nX-Other: b", "X-Field: a\0b", "X-Field: a\r\n b"),
     (400, FIELD, "X-Field : a", "X Field: a", ": a", "X-Field"),
@@ -402,16 +446,18 @@ REFUSED = [  # the status, a request, and what is put in
     (400, CODING, "chunked\r\nContent-Length: 5", "chunked, chunked", ""),
     (400, CODING, "chunked\r\nTransfer-Encoding: chunked"),
     (400, CODING.replace("/1.1", "/1.0"), "chunked"),
-    (501, CODING, "gzip", "gzip, chunked"),
+    (400, CODING, "gzip", "chunked, gzip", "chunked, x"),
+    (501, CODING, "gzip, chunked"),
     (400, CHUNKS, "\r\nabc\r\n0\r\n\r\n", "+3\r\nabc\r\n0\r\n\r\n", "0x3\r\nabc\r\n0\r\n\r\n"),
     (400, CHUNKS, "3 \r\nabc\r\n0\r\n\r\n", "0_3\r\nabc\r\n0\r\n\r\n", "f" * 17 + "\r\nabc"),
     (400, CHUNKS, "2\r\nabc\r\n0\r\n\r\n", "4\r\nabc\r\n0\r\n\r\n", "3\nabc\n0\n\n"),
     (400, CHUNKS, "0\r\nX Trailer\r\n\r\n", "3;" + "x" * 70000),
+    (400, CHUNKS, *(f"5{wrong}\r\nabcde\r\n0\r\n\r\n" for wrong in WRONG_EXTENSIONS)),
+    (400, CHUNKS, f"1;{'x' * 999}\r\na\r\n" * 66),
+    (413, CHUNKS, "40000001\r\n"),
     (431, CHUNKS, "0\r\n" + LINES),
     (400, "{}", GET.format("/digest").replace("\r", ""), "\x16\x03\x01\x02\n"),
     (400, "{}", "GET /digest HTTP/1.1\r\n Host: here\r\n\r\n", "GET /digest HTTP/1.1\r\n\r\n"),
-    # whatever the application does about it
-    (400, CHUNKED + "x\r\n0\r\n\r\n", "/catch?ignore", "/catch?wrap", "/catch?read-on"),
 ]
 
 
@@ -423,6 +469,21 @@ def test_malformed_requests_are_refused(server):
             if status != expected:
                 wrong.append(f"{status} instead of {expected}: {part[:80]!r}: {body}")
     assert not wrong
+
+
+MESSAGES = [  # what the answer to a request says
+    (CHUNKS.format("2\r\nabc\r\n0\r\n\r\n"), b"a chunk is longer than it says"),
+    (TARGET.format("/\xe4"), b"byte 0xC3: a URI writes it as %C3"),
+    (TARGET.format("/\0"), b"byte 0x00: a URI writes it as %00"),
+    (TARGET.format("/100%"), b"writes it as %25"),
+    (GET.format("/digest").replace("\r", ""), b"not LF alone: try nc -C"),
+]
+
+
+def test_refusal_says_what_is_wrong_and_what_to_write(server):
+    for request, says in MESSAGES:
+        body = server.ask_for(request)[2]
+        assert says in body, mismatch(body, says)
 
 
 def test_head_may_have_64_kib(server):
@@ -469,7 +530,7 @@ def test_whole_of_a_large_answer_arrives_whatever_the_client_sends_meanwhile(ser
 
 def test_what_the_client_still_sends_is_read_and_not_answered_by_a_reset(server):
     large = json.dumps(["200 OK", [], ["x" * 40_000]])
-    requests = [POST.format("/nothing", 3000), CHUNKED.format("/nothing"), "nonsense\r\n\r\n"]
+    requests = [POST.format("/nothing", 3000), "nonsense\r\n\r\n"]
     for request in [*requests, POST.format("/say", len(large)) + large]:
         server.wait_until_children(0)
         client = server.send(request)
@@ -483,10 +544,11 @@ def test_what_the_client_still_sends_is_read_and_not_answered_by_a_reset(server)
         client.close()
 
 
-def test_body_that_ends_early_is_a_400(server):
-    client = server.send(POST.format("/digest", 10) + "12345")
-    client.finish_sending()
-    assert whole_answer(client)[0] == 400
+def test_body_that_ends_early_is_a_400_whatever_the_application_does_about_it(server):
+    for path in ("/digest", "/catch?ignore", "/catch?wrap", "/catch?read-on"):
+        client = server.send(POST.format(path, 10) + "12345")
+        client.finish_sending()
+        assert whole_answer(client)[0] == 400
 
 
 # curl
@@ -633,6 +695,35 @@ def test_client_that_resets_amid_the_answer_does_no_harm(server):
     assert server.errors == before
 
 
+def test_client_that_has_left_is_noticed_at_an_empty_piece(server, told):
+    """Also behind a body that nobody has read, and whether it ends or resets."""
+    for leave in ("close", "reset"):
+        for request in (GET.format("/wait"), POST.format("/wait", 200_000) + "x" * 100_000):
+            server.wait_until_children(0)
+            client = server.send(request)
+            told("waiting")
+            getattr(client, leave)()
+            told("close() was called")
+    server.wait_until_children(0)
+    assert server.output.splitlines()[-1].endswith(" ms, client gone")
+
+
+def test_milliseconds_count_from_the_first_byte(server):
+    server.wait_until_children(0)
+    client = server.connect()
+    server.wait_until_children(1)
+    silent = time.monotonic()
+    server.wait_until_blocked()
+    select.select([], [], [], 0.1)  # it says nothing
+    client.send(GET.format("/hello").encode())
+    assert whole_answer(client)[0] == 200
+    client.close()
+    silent = time.monotonic() - silent
+    server.wait_until_children(0)
+    milliseconds = int(re.search(r"(\d+) ms$", server.output.strip())[1])
+    assert milliseconds < 1000 * silent - 95
+
+
 @LINUX_ONLY
 def test_it_goes_on_when_accept_or_fork_fails(start):
     server = start(ApplicationServer, **user_with_few_processes(100))
@@ -646,21 +737,32 @@ def test_it_goes_on_when_accept_or_fork_fails(start):
     assert server.get("/digest")[0] == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_lets_the_requests_at_work_finish(start, number):
-    """Whether it reaches the parent alone, or its children, too."""
-    for to in (os.kill, os.killpg):
-        server = start(ApplicationServer)
-        client = server.send(POST.format("/digest", 4) + "12")
-        server.wait_until_children(1)
-        server.wait_until_blocked()
-        to(server.pid, number)
-        wait_until(lambda: refused(server), "no connection is accepted any more")
-        client.send(b"34")
-        assert whole_answer(client)[0] == 200
-        client.close()
-        assert server.wait() == 0
-        assert server.errors == ""
+@pytest.mark.parametrize(
+    "number, to",
+    [(signal.SIGTERM, os.kill), (signal.SIGINT, os.kill), (signal.SIGINT, os.killpg)],
+)
+def test_signal_lets_the_requests_at_work_finish(start, number, to):
+    """Whether it reaches the parent alone, or as Ctrl-C does its children, too."""
+    server = start(ApplicationServer)
+    client = server.send(POST.format("/digest", 4) + "12")
+    server.wait_until_children(1)
+    server.wait_until_blocked()
+    to(server.pid, number)
+    wait_until(lambda: refused(server), "no connection is accepted any more")
+    client.send(b"34")
+    assert whole_answer(client)[0] == 200
+    client.close()
+    assert server.wait() == 0
+    assert server.errors == ""
+
+
+def test_sigterm_and_sigalrm_end_a_child_or_its_child_as_everywhere(server, told):
+    assert server.get("/terminate")[2] == b"15"
+    assert_reset(server.ask("/pause?0.01"))  # it has an alarm set
+    client = server.ask("/pause")
+    told("pausing")
+    os.kill(server.wait_until_children(1)[0].pid, signal.SIGTERM)
+    assert_reset(client)
 
 
 def refused(server):
@@ -684,18 +786,15 @@ def test_second_ctrl_c_ends_it_at_once(start):
     assert client.wait_for_end() == b""
 
 
-BLOCKED = "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())"
-CLOSED = "[os.close(descriptor) for descriptor in (0, 1, 2)]"
-
-
-def started_with(statement):
-    """What a command starts with if a statement is to be run before it."""
-    then = "os.execv(sys.argv[1], sys.argv[1:])"
-    return [sys.executable, "-c", f"import os, signal, sys; {statement}; {then}"]
+BLOCKED = """if True:
+    import os, signal, sys
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 def test_children_are_reaped_and_ctrl_c_ends_it_also_if_started_with_signals_blocked(start):
-    server = start(ApplicationServer, wrapper=started_with(BLOCKED))
+    server = start(ApplicationServer, wrapper=[sys.executable, "-c", BLOCKED])
     assert server.get("/digest")[0] == 200
     server.wait_until_children(0)
     server.press_ctrl_c()
@@ -714,16 +813,6 @@ class SilentServer(ApplicationServer):
     wait_until_listening = Server.wait_until_listening
 
 
-def test_log_goes_to_no_file_of_the_application_if_output_is_closed(start, tmp_path):
-    (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
-    closed = {"wrapper": started_with(CLOSED), "cwd": tmp_path}
-    server = start(SilentServer, application="mine:app", **closed)
-    assert server.get("/")[2] == b"mine"
-    server.wait_until_children(0)
-    written = [(tmp_path / f"file{n}").read_text(encoding="utf-8") for n in range(4)]
-    assert written == ["", "", "", ""]
-
-
 def test_no_client_waits_for_a_log_that_nobody_reads(start):
     read, write = os.pipe()
     os.set_blocking(write, False)
@@ -735,19 +824,6 @@ def test_no_client_waits_for_a_log_that_nobody_reads(start):
         for _ in range(3):
             assert server.get("/digest")[0] == 200
         server.wait_until_children(0)
-
-
-@LINUX_ONLY
-def test_clients_are_served_where_nothing_can_be_printed_and_one_line_says_so(start):
-    with open("/dev/full", "wb") as full:
-        server = start(SilentServer, stdout=full)
-        assert server.get("/prints")[0] == 200
-        server.wait_until_children(0)
-        server.press_ctrl_c()
-        assert server.wait() == 0
-    first, told = server.errors.splitlines()
-    assert "Cannot print" in first
-    assert told == "told"  # by the application
 
 
 def test_log_line_says_who_asked_for_what_and_is_safe_to_print(server):
@@ -767,10 +843,93 @@ def test_log_line_says_who_asked_for_what_and_is_safe_to_print(server):
     assert re.fullmatch(rf"{who}'GET /wholeline HTTP/1\.1' 400{end}", third)
 
 
-def test_help_says_how_long_one_waits(start):
+def test_help_says_how_long_one_waits_and_what_nobody_notices(start):
     program = start(Program, [sys.executable, ROOT / "webserver3h.py", "--help"])
     assert program.wait() == 0
     words = " ".join(program.output.split())
     assert "as long again for each 500 kB of a body" in words
     assert "for the head of its request at most 10" in words
     assert "behind 200 of them the next waits for about 30" in words
+    assert "not while the application computes or sleeps" in words
+
+
+# What takes long: 1 GiB, idle clients, 20,000 requests
+
+GIB = 1024 * MIB
+MOST = 30 * 1024  # KiB of resident memory, of a child
+
+
+@pytest.mark.slow
+@LINUX_ONLY
+def test_1_gib_up_chunked_and_down_takes_less_than_30_mib(start):
+    server = start(ApplicationServer)
+    block = bytes(MIB)
+    one_more = POST.format("/digest", GIB + 1)  # with it the child is still there
+    for head, chunk, last, size in (
+        (one_more, block, b"x", GIB + 1),
+        (CHUNKED.format("/digest"), b"%x\r\n%s\r\n" % (MIB, block), b"0\r\n\r\n", GIB),
+    ):
+        client = server.connect()
+        client.send(head.encode())
+        for _ in range(1024):
+            client.send(chunk)
+        child, = server.wait_until_children(1)
+        assert peak(child.pid) < MOST
+        client.send(last)
+        assert whole_answer(client)[2].startswith(b"%d " % size)
+        client.close()
+        server.wait_until_children(0)
+    client = server.connect()
+    client.ask("/large?1024x1")
+    size, most = 0, 0
+    while size < GIB:
+        size += len(client.socket.recv(MIB))
+        if size > GIB - 16 * MIB and not most:
+            child, = server.wait_until_children(1)
+            most = peak(child.pid)
+    assert 0 < most < MOST
+
+
+def peak(pid):
+    """The most resident memory that a process has had, in KiB (proc(5))."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        return int(next(line for line in file if line.startswith("VmHWM")).split()[1])
+
+
+@pytest.mark.slow
+def test_200_idle_clients_hold_up_a_newcomer_for_less_than_a_minute(start):
+    """With 64 children for 10 seconds each, it is the turn of the 201st after 30."""
+    server = start(ApplicationServer)
+    for _ in range(200):
+        server.connect()
+    newcomer = server.ask("/digest")
+    wait_until(lambda: newcomer.answered, "the newcomer is answered", allow=30)
+
+
+@pytest.mark.slow
+def test_client_that_reads_when_the_child_has_left_gets_all(start):
+    """The kernel keeps for it what it cannot have sent yet."""
+    server = start(ApplicationServer)
+    request = json.dumps(["200 OK", [], ["x" * 150_000]])
+    client = server.connect()
+    client.send((POST.format("/say", len(request)) + request).encode())
+    wait_until(lambda: client.socket.recv(1, socket.MSG_PEEK), "the answer begins")
+    server.wait_until_children(0)
+    assert len(whole_answer(client)[2]) == 150_000
+
+
+@pytest.mark.slow
+def test_20_000_requests_leave_no_process_no_descriptor_and_no_memory(start):
+    server = start(ApplicationServer)
+
+    def load(rounds):
+        for _ in range(rounds):
+            load = server.load("--max-clients=8", "--max-conns=125", "--timeout=60")
+            assert load.wait(60) == 0, mismatch(load.output.strip(), "all are answered")
+        server.wait_until_children(0)
+        return server.descriptors(), system.memory(server.pid)
+
+    descriptors, memory = load(2)
+    after, more = load(20)
+    assert after == descriptors
+    assert more <= memory + 64  # KiB: three bytes for each request

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 from library.programs import Program
-from library.servers import ROOT, needs
+from library.servers import ROOT
+from library.skips import needs
 from tutorial import follow
 
 CHAPTERS = [page for page in follow.PAGES if page != "README.md"]

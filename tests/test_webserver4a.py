@@ -1,0 +1,83 @@
+"""Stage 4a: four workers, made before there is a client."""
+
+import os
+import signal
+
+from library import system
+from library.programs import mismatch, wait_until
+from library.servers import LONG, wait_until_counted
+
+
+def test_four_clients_are_answered_at_once_and_the_fifth_waits(serve):
+    """Four clients are answered at once, and the fifth waits in the listen queue.
+
+    Hint: Fork four workers before the loop. Each calls accept on the same listening
+    socket, serves one client at a time, and accepts the next one after that.
+    """
+    server = serve(delay=LONG)
+    for client in [server.ask() for _ in range(4)]:
+        client.wait_for_answer()
+    server.wait_until_queued(1, unless=server.ask())
+
+
+def test_fifth_client_is_served_when_a_silent_one_leaves(serve):
+    """Four silent clients hold up everybody, until one of them leaves.
+
+    Hint: A worker waits in recv for its client: that is 3a's problem, four times over.
+    Again: curl telnet://localhost:8888 in four terminals, then curl localhost:8888
+    """
+    server = serve()
+    silent = [server.connect_and_rest() for _ in range(4)]
+    fifth = server.ask()
+    server.wait_until_queued(1, unless=fifth)
+    silent[2].close()
+    fifth.wait_for_answer()
+
+
+def test_no_process_is_made_for_a_request(serve):
+    """The same four workers serve all requests: no process is made for one.
+
+    Hint: Fork before the first client, not after accept. A worker that has served a
+    client does not end, but accepts the next one.
+    """
+    server = serve()
+    before = server.wait_until_workers(4)
+    for _ in range(20):
+        server.ask().wait_for_end()
+    after = server.workers()
+    assert after == before, mismatch(f"{before} become {after}", "the workers stay the same")
+
+
+def test_each_worker_counts_its_own_requests(serve):
+    """Each worker counts its own requests, and prints the number with each.
+
+    Hint: Let the worker add one to a variable and print `Request 1: b'GET ...'`. After
+    fork each process has a copy of that variable.
+    """
+    server = serve()
+    for worker in server.wait_until_workers(4)[:2]:
+        paths = [f"/{worker}-{n}" for n in (1, 2, 3)]
+        with server.only(worker):
+            for path in paths:
+                server.ask(path).wait_for_end()
+        numbers = wait_until_counted(server, paths)
+        assert numbers == [1, 2, 3], mismatch(f"a worker counts {numbers}", "1, 2, 3")
+
+
+def test_worker_that_is_killed_takes_one_client_along_and_is_replaced(serve):
+    """A worker that is killed takes one client along, is reaped, and replaced.
+
+    Hint: Let the parent call wait in a loop, and fork another worker when one has ended.
+    Again: kill -9 a worker
+    """
+    server = serve()
+    workers = server.wait_until_workers(4)
+    silent = [server.connect_and_rest() for _ in range(4)]
+    waiting = server.ask()
+    os.kill(workers[0], signal.SIGKILL)
+    waiting.wait_for_answer()
+    ended = sum(client.ended for client in silent)
+    assert ended == 1, mismatch(f"{ended} of 4 clients lose their connection", "one does")
+    wait_until(lambda: len(server.workers()) == 4, "there are four workers again")
+    left = workers[0] in [process.pid for process in system.processes()]
+    assert not left, mismatch("the killed worker stays a zombie", "it is reaped")

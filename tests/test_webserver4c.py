@@ -1,0 +1,73 @@
+"""Stage 4c: an event loop. One thread waits for all clients at once."""
+
+import time
+
+from library.programs import mismatch
+from library.servers import (
+    LONG,
+    assert_not_answered,
+    assert_one_thread,
+    assert_survives_without_descriptors,
+    wait_until_counted,
+)
+
+
+def test_silent_clients_hold_up_nobody_in_one_thread(serve):
+    """100 silent clients hold up nobody, and one thread serves them all.
+
+    Hint: Call recv only where the selector says that something has come.
+    Again: curl telnet://localhost:8888, and then in one more: curl localhost:8888
+    """
+    server = serve()
+    silent = [server.connect() for _ in range(100)]
+    server.ask().wait_for_end()
+    assert_one_thread(server)
+    for client in silent:
+        assert_not_answered(client)
+
+
+def test_handler_that_waits_makes_everybody_wait(serve):
+    """During the first client's delay a second client is connected, but not served.
+
+    Hint: The handler sleeps in the only thread there is: nobody asks the selector.
+    """
+    server = serve(delay=LONG)
+    server.ask().wait_for_answer()
+    server.wait_until_queued(1, unless=server.ask())
+
+
+def test_three_clients_take_three_delays(serve):
+    """Three clients take three delays.
+
+    Hint: All of the delay passes in the only thread, and that for each client.
+    """
+    server = serve(delay=0.2)
+    start = time.monotonic()
+    for client in [server.ask() for _ in range(3)]:
+        client.wait_for_end()
+    took = time.monotonic() - start
+    assert took >= 0.6, mismatch(f"they take {took:.2f} s", "at least 0.6 s")
+
+
+def test_requests_at_the_same_time_are_counted(serve):
+    """Requests that come together are counted right: 1 to 20.
+
+    Hint: Count in one variable and print `Request 1: b'GET ...'`. It needs no lock,
+    because the loop calls one handler at a time.
+    """
+    server = serve()
+    paths = [f"/{n}" for n in range(20)]
+    for client in [server.ask(path) for path in paths]:
+        client.wait_for_end()
+    numbers = sorted(wait_until_counted(server, paths))
+    assert numbers == [*range(1, 21)], mismatch(f"they are counted {numbers}", "1 to 20")
+
+
+def test_waits_at_rest_for_a_free_descriptor(serve):
+    """Without a free descriptor it goes on, without working in vain.
+
+    Hint: accept fails then, and the listening socket stays ready: take it out of the
+    selector until a connection has closed.
+    Again: ulimit -n 64 before the server starts, and 64 silent clients
+    """
+    assert_survives_without_descriptors(serve)

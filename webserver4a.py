@@ -1,0 +1,142 @@
+"""Stage 4a: a pre-fork server. Its processes are there before the clients.
+
+Shows   that fork need not wait for a client. Each of a few workers runs 3a's
+        loop, and all call accept on one listening socket. The kernel hands each
+        connection to one of them.
+Type    python3 webserver4a.py --delay 10       in one terminal,
+        for i in 1 2 3 4 5; do curl localhost:8888/hello & done; wait
+                                                in another.
+Expect  Four clients are greeted at once, each by another worker. The fifth is
+        greeted when a worker is free. No other PID ever answers, and each
+        worker counts its own requests: there is no total.
+Try     kill -9 a worker. Its client loses the connection, the other clients
+        notice nothing. The parent makes another worker.
+Try     curl telnet://localhost:8888            in four terminals. They say
+        nothing, and nobody is served: this is 3a's problem, four times over.
+Next    webserver4b.py has no fixed number of workers. It has threads.
+"""
+
+import argparse
+import contextlib
+import errno
+import os
+import signal
+import socket
+import sys
+import time
+
+REQUEST_QUEUE_SIZE = 1024
+DELAY = 0  # seconds
+WORKERS = 4
+RESPONSE = (
+    b"HTTP/1.1 200 OK\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\n"
+    b"X-Content-Type-Options: nosniff\r\n"
+    b"Connection: close\r\n"
+    b"\r\n"
+    b"Hello, World!\n"
+)
+requests = 0  # answered so far
+
+
+def make_listen_socket(host, port):
+    listen_socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listen_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listen_socket.bind((host, port))
+        listen_socket.listen(REQUEST_QUEUE_SIZE)
+    except (OSError, OverflowError, TypeError) as error:
+        message = f"Cannot listen on {host} port {port}: {error}"
+        if errno.EADDRINUSE in error.args:
+            message += ". Is an earlier stage still running?"
+        sys.exit(message)
+    return listen_socket
+
+
+def keep_workers(count):
+    """Returns in each worker. In the parent it never does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill acts as Ctrl-C
+    workers = set()
+    try:
+        while True:
+            try:
+                while len(workers) < count:
+                    pid = os.fork()
+                    if pid == 0:  # the worker: a signal ends it at once
+                        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                        signal.signal(signal.SIGINT, signal.SIG_DFL)
+                        return
+                    workers.add(pid)
+            except OSError as error:  # no process is free: go on with fewer
+                print(f"fork failed, {len(workers)} workers: {error}", file=sys.stderr)
+            if workers:
+                pid, status = os.wait()
+                workers.discard(pid)
+                show(f"Worker {pid} terminated with status {status}, replaced in 1 s")
+            time.sleep(1)  # or workers that fail at once would be a storm of forks
+    except KeyboardInterrupt:
+        for pid in workers:
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                os.kill(pid, signal.SIGTERM)
+        raise
+
+
+def serve_forever(listen_socket, delay):
+    while True:
+        client_connection, client_address = listen_socket.accept()
+        handle_request(client_connection, delay)
+        client_connection.close()
+
+
+def handle_request(client_connection, delay):
+    global requests
+    try:
+        request = client_connection.recv(64 * 1024)
+        if request:
+            client_connection.sendall(RESPONSE)
+            number = requests + 1
+            show(f"Worker {os.getpid()}, request {number}: {request!r}")
+            if delay:
+                time.sleep(delay)
+            requests = number
+    except OSError:
+        pass  # the client is gone
+
+
+def show(text):
+    os.write(1, f"{text}\n".encode())
+
+
+def parse_options():
+    as_it_is = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_it_is)
+    parser.add_argument("--host", default="127.0.0.1", help="(default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8888, help="0: any (default: 8888)")
+    parser.add_argument("--delay", type=float, default=DELAY, metavar="SECONDS",
+                        help="sleep after an answer (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=WORKERS, metavar="N",
+                        help="processes that serve (default: %(default)s)")
+    options = parser.parse_args()
+    if not 0 <= options.delay <= 86400:
+        parser.error("argument --delay: must be from 0 to 86400 seconds")
+    if not 1 <= options.workers <= 1000:
+        parser.error("argument --workers: must be from 1 to 1000")
+    if not hasattr(os, "fork"):
+        sys.exit(f"{parser.prog} needs fork. On Windows, use WSL.")
+    return options
+
+
+def main():
+    options = parse_options()
+    listen_socket = make_listen_socket(options.host, options.port)
+    port = listen_socket.getsockname()[1]
+    show(f"Serving HTTP on port {port} ...\nParent PID: {os.getpid()}")
+    keep_workers(options.workers)
+    serve_forever(listen_socket, options.delay)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        pass

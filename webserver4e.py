@@ -1,0 +1,150 @@
+"""Stage 4e: an event loop on each processor.
+
+Shows   4a and 4d together: a parent that keeps workers, and in each worker the
+        loop of asyncio. nginx is built like this, and so is gunicorn with
+        uvicorn's workers.
+Type    python3 webserver4e.py                  in one terminal,
+        curl telnet://localhost:8888            in others, as silent clients,
+        curl localhost:8888/hello               in one more.
+Expect  curl is answered, however many are silent.
+Try     python3 client3.py --max-clients 128. Each worker counts its own.
+Try     kill -9 a worker. Only its own clients are lost, and it is replaced.
+Next    docs/next.md
+"""
+
+import argparse
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+import sys
+import time
+
+REQUEST_QUEUE_SIZE = 1024
+DELAY = 0  # seconds
+WORKERS = os.cpu_count() or 1
+RESPONSE = (
+    b"HTTP/1.1 200 OK\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\n"
+    b"X-Content-Type-Options: nosniff\r\n"
+    b"Connection: close\r\n"
+    b"\r\n"
+    b"Hello, World!\n"
+)
+requests = 0  # answered so far
+
+
+def make_listen_socket(host, port):
+    listen_socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listen_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listen_socket.bind((host, port))
+        listen_socket.listen(REQUEST_QUEUE_SIZE)
+    except (OSError, OverflowError, TypeError) as error:
+        message = f"Cannot listen on {host} port {port}: {error}"
+        if errno.EADDRINUSE in error.args:
+            message += ". Is an earlier stage still running?"
+        sys.exit(message)
+    return listen_socket
+
+
+def keep_workers(count):
+    """Returns in each worker. In the parent it never does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill acts as Ctrl-C
+    workers = set()
+    try:
+        while True:
+            try:
+                while len(workers) < count:
+                    pid = os.fork()
+                    if pid == 0:  # the worker: a signal ends it at once
+                        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                        signal.signal(signal.SIGINT, signal.SIG_DFL)
+                        return
+                    workers.add(pid)
+            except OSError as error:  # no process is free: go on with fewer
+                print(f"fork failed, {len(workers)} workers: {error}", file=sys.stderr)
+            if workers:
+                pid, status = os.wait()
+                workers.discard(pid)
+                show(f"Worker {pid} terminated with status {status}, replaced in 1 s")
+            time.sleep(1)  # or workers that fail at once would be a storm of forks
+    except KeyboardInterrupt:
+        for pid in workers:
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                os.kill(pid, signal.SIGTERM)
+        raise
+
+
+async def serve_forever(listen_socket, delay):
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, sys.exit)  # Ctrl-C
+    listen_socket.setblocking(False)
+    tasks = set()
+    while True:
+        try:
+            client_connection, client_address = await loop.sock_accept(listen_socket)
+        except OSError as error:  # no descriptor is free: one may be, soon
+            print(f"accept failed, trying again: {error}", file=sys.stderr)
+            await asyncio.sleep(1)
+            continue
+        task = asyncio.create_task(handle_request(client_connection, delay))
+        tasks.add(task)  # the loop itself may forget it
+        task.add_done_callback(tasks.discard)
+
+
+async def handle_request(client_connection, delay):
+    global requests
+    loop = asyncio.get_running_loop()
+    try:
+        request = await loop.sock_recv(client_connection, 64 * 1024)
+        if request:
+            await loop.sock_sendall(client_connection, RESPONSE)
+            requests += 1  # no await between reading and writing it
+            show(f"Worker {os.getpid()}, request {requests}: {request!r}")
+            if delay:
+                await asyncio.sleep(delay)
+    except OSError:
+        pass  # the client is gone
+    client_connection.close()
+
+
+def show(text):
+    os.write(1, f"{text}\n".encode())
+
+
+def parse_options():
+    as_it_is = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_it_is)
+    parser.add_argument("--host", default="127.0.0.1", help="(default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8888, help="0: any (default: 8888)")
+    parser.add_argument("--delay", type=float, default=DELAY, metavar="SECONDS",
+                        help="sleep after an answer (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=WORKERS, metavar="N",
+                        help="processes that serve (default: %(default)s)")
+    options = parser.parse_args()
+    if not 0 <= options.delay <= 86400:
+        parser.error("argument --delay: must be from 0 to 86400 seconds")
+    if not 1 <= options.workers <= 1000:
+        parser.error("argument --workers: must be from 1 to 1000")
+    if not hasattr(os, "fork"):
+        sys.exit(f"{parser.prog} needs fork. On Windows, use WSL.")
+    return options
+
+
+def main():
+    options = parse_options()
+    listen_socket = make_listen_socket(options.host, options.port)
+    port = listen_socket.getsockname()[1]
+    show(f"Serving HTTP on port {port} ...\nParent PID: {os.getpid()}")
+    keep_workers(options.workers)
+    asyncio.run(serve_forever(listen_socket, options.delay))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        pass
