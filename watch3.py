@@ -644,11 +644,13 @@ class Picture:
         return f"{len(parts)}: " + fitting(parts, ", ", self.columns - 55)
 
     def counts(self):
-        """The counts in two lines, each with a curve of how it came about."""
+        """The counts in two lines, with curves, of one scale, of how they came about."""
         width = max(self.columns // 2 - 22, 5)
-        history = list(self.watcher.history)[-width:]
+        history = list(self.watcher.history)
+        most = max(max(counts.values()) for counts in history)  # also of what is not drawn
+        history = history[-width:]
         cells = [
-            f"{name:11}  {count:5}  {curve([counts[name] for counts in history])}"
+            f"{name:11}  {count:5}  {curve([counts[name] for counts in history], most)}"
             for name, count in history[-1].items()
         ]
         return Group(line("  ".join(cells[:2])), line("  ".join(cells[2:])))
@@ -679,13 +681,12 @@ def fitting(parts, between, width):
     return f"{len(parts)} in all" if parts else ""
 
 
-def curve(values):
-    """A small curve of numbers, a character each; '' where there is but one."""
+def curve(values, most):
+    """A small curve of numbers up to most, a character each; '' where there is but one."""
     if len(values) == 1:
         return ""
     heights = "▁▂▃▄▅▆▇█"
-    most = max([*values, 1])
-    return "".join(heights[value * (len(heights) - 1) // most] for value in values)
+    return "".join(heights[value * (len(heights) - 1) // max(most, 1)] for value in values)
 
 
 # What is run

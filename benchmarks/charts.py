@@ -9,10 +9,10 @@ matplotlib.use("svg")
 from matplotlib import pyplot  # noqa: E402 (after the choice of what it draws on)
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#777777"
-LOOKS = {  # of a stage's line
+LOOKS = {  # of a stage's line, broken ones on top; other stages have matplotlib's
     "3b": {"color": ORANGE, "linestyle": "-"},
-    "3c": {"color": BLUE, "linestyle": "--"},
-    "3d": {"color": RED, "linestyle": ":"},
+    "3c": {"color": BLUE, "linestyle": "--", "zorder": 3},
+    "3d": {"color": RED, "linestyle": ":", "zorder": 4},
     "3f": {"color": ORANGE, "linestyle": "-."},
     "3g": {"color": GREEN, "linestyle": "-"},
 }
@@ -21,9 +21,15 @@ KINDS = {  # of a design's bar, by a word in how it serves
     "a thread": ("a thread for each connection", BLUE),
     "one": ("one process, one thread", GREY),
 }
-NEAR = 10  # pixels between two names
+OTHER = ("another design", ORANGE)
+NEAR = 14  # points between two names
+WIDTH = 5.2  # inches: on a phone, 390 pixels wide, the letters stay as high as 9 pixels
+THEMES = {  # of a page, what its file's name ends in and its looks
+    "": {"figure.facecolor": "white", "axes.facecolor": "white"},
+    "-dark": {"figure.facecolor": "#0d1117", "axes.facecolor": "#0d1117"},
+}
+INKS = {"": "#1f2328", "-dark": "#d0d7de"}
 STYLE = {
-    "figure.facecolor": "white",  # a dark page would swallow the text
     "figure.constrained_layout.use": True,
     "font.size": 11,
     "axes.spines.top": False,
@@ -33,68 +39,83 @@ STYLE = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "webserver3",  # the same names in each run
 }
+INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
 
 
 def draw(results, folder):
-    """Write cost.svg, leaks.svg and latency.svg into a folder."""
+    """Write cost.svg, leaks.svg and latency.svg into a folder, and each for dark pages, too."""
     metadata = {"Date": None, "Description": report.digest(results)}
-    with matplotlib.rc_context(STYLE):
-        for name, chart in (("cost", costs), ("leaks", leaks), ("latency", waits)):
-            figure = chart(results[name])
-            figure.savefig(folder / f"{name}.svg", metadata=metadata)
-            pyplot.close(figure)
+    for suffix, theme in THEMES.items():
+        with matplotlib.rc_context({**STYLE, **theme, **dict.fromkeys(INKED, INKS[suffix])}):
+            for name, chart in (("cost", costs), ("leaks", leaks), ("latency", waits)):
+                figure = chart(results[name])
+                figure.savefig(folder / f"{name}{suffix}.svg", metadata=metadata)
+                pyplot.close(figure)
 
 
 def costs(found):
-    """Bars: the requests a second of each design, the fastest first."""
-    figure, axes = pyplot.subplots(figsize=(9, 4.6))
+    """Bars: the requests a second of each design, the fastest first, its name above."""
     names = sorted(found, key=lambda name: found[name]["rate"]["median"])
+    figure, axes = pyplot.subplots(figsize=(WIDTH, 1.4 + 0.5 * len(names)))
     rates = [found[name]["rate"] for name in names]
     designs = [cost.DESIGNS[name] for name in names]
-    kinds = [next(KINDS[word] for word in KINDS if word in how) for _, how in designs]
+    kinds = [next((KINDS[word] for word in KINDS if word in how), OTHER) for _, how in designs]
     medians = [rate["median"] for rate in rates]
-    bars = axes.barh(range(len(names)), medians, color=[colour for _, colour in kinds])
-    labels = [f"{rate['median']:,.0f} ({rate['ratio']:.2f} × 3g)" for rate in rates]
-    axes.bar_label(bars, labels, padding=5)
-    axes.set_yticks(range(len(names)), [name.replace("`", "") for name, _ in designs])
-    axes.set_xlim(0, 1.3 * max(medians))
+    axes.barh(range(len(names)), medians, 0.36, color=[colour for _, colour in kinds])
+    for place, (name, _) in enumerate(designs):
+        rate = f"{rates[place]['median']:,.0f} ({rates[place]['ratio']:.2f} × 3g)"
+        text = f"{name.replace('`', '')}: {rate}"
+        axes.annotate(text, (0, place + 0.2), (3, 2), textcoords="offset points")
+    axes.set_yticks([])
+    axes.set_ylim(-0.4, len(names) - 0.2)
     axes.set_xlabel(f"requests a second, {cost.CLIENTS} clients at a time")
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    for kind, colour in KINDS.values():
+    for kind, colour in dict.fromkeys(kinds):
         axes.barh(0, 0, color=colour, label=kind)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper left", ncols=1)
     return figure
 
 
 def leaks(found):
-    """Two charts: descriptors and zombies over the connections."""
-    figure, charts = pyplot.subplots(1, 2, figsize=(9, 3.8))
+    """Two charts, one above the other: descriptors and zombies over the connections."""
+    figure, charts = pyplot.subplots(2, 1, figsize=(WIDTH, 6.4))
     for axes, what in zip(charts, ("descriptors", "zombies")):
         for stage, counts in found.items():
-            axes.plot(counts["connections"], counts[what], label=stage, **LOOKS[stage])
+            looks = LOOKS.get(stage, {})
+            axes.plot(counts["connections"], counts[what], label=stage, **looks)
         axes.set_title(what)
         axes.set_xlabel("connections so far")
         axes.margins(x=0)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.yaxis.set_major_formatter("{x:,.0f}")
         name_lines(axes)
-    charts[0].legend(loc="center left")
     return figure
 
 
 def waits(found):
-    """Lines: how long the next client waits, over how many slow ones there are."""
-    figure, axes = pyplot.subplots(figsize=(9, 4))
-    places = {str(slow): place for place, slow in enumerate(latency.SLOW)}
+    """Lines: how long the next client waits, over how many slow ones there are.
+
+    Both scales are logarithmic (the lower one from 1 on), so that those who wait for a
+    millisecond do not lie on the axis, and 200 is as far away as it looks.
+    """
+    figure, axes = pyplot.subplots(figsize=(WIDTH, 4.2))
     for stage, times in found.items():
-        at = [places[slow] for slow in times]
-        axes.plot(at, [*times.values()], marker="o", label=stage, **LOOKS[stage])
-    axes.set_xticks(range(len(places)), places)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("slow clients that are being served")
-    axes.set_ylabel("the next one waits, ms")
-    axes.legend(loc="upper right")
+        at = [int(slow) for slow in times]
+        looks = LOOKS.get(stage, {})
+        axes.plot(at, [*times.values()], marker="o", markersize=4, label=stage, **looks)
+    axes.set_xscale("symlog", linthresh=1, linscale=0.5)
+    axes.set_yscale("log")
+    ticks = [slow for slow in latency.SLOW if slow not in (3, 5)]
+    axes.set_xticks(ticks, ticks)
+    axes.minorticks_off()
+    axes.set_xlim(-0.15, 1.2 * max(latency.SLOW))
+    low, high = axes.get_ylim()
+    axes.set_ylim(low / 1.5, high * 1.5)
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.set_xlabel("slow clients that are being served (logarithmic)")
+    axes.set_ylabel("the next one waits, ms (logarithmic)")
     name_lines(axes)
     end = latency.QUEUE, found["3b"][str(latency.QUEUE)]
     write(axes, "its listen queue is full", end, 32)
@@ -103,16 +124,23 @@ def waits(found):
 
 def name_lines(axes):
     """Write the names of the lines at their ends, in one where lines end together."""
-    ends = {}
+    axes.figure.canvas.draw()  # else its size is not known yet
+    ends = []
     for each in axes.get_lines():
         place, value = each.get_xdata()[-1], each.get_ydata()[-1]
-        height = axes.transData.transform((place, value))[1]
-        near = next((end for end in ends if abs(end[2] - height) < NEAR), None)
-        ends.setdefault(near or (place, value, height), []).append(each)
-    for (place, value, _), lines in ends.items():
+        across, height = axes.transData.transform((place, value)) * 72 / axes.figure.dpi
+        near = next(
+            (end for end in ends if abs(end[2] - height) < NEAR and abs(end[1] - across) < 4 * NEAR),
+            None,
+        )
+        if near:
+            near[3].append(each)
+        else:
+            ends.append(((place, value), across, height, [each]))
+    for end, _, _, lines in ends:
         names = ", ".join(each.get_label() for each in lines)
-        colour = lines[0].get_color() if len(lines) == 1 else "black"
-        write(axes, names, (place, value), 8, color=colour, weight="bold")
+        looks = {"color": lines[0].get_color()} if len(lines) == 1 else {}
+        write(axes, names, end, 8, weight="bold", **looks)
 
 
 def write(axes, text, end, right, **looks):

@@ -20,12 +20,13 @@ from rich.text import Text
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PICTURE = pathlib.Path(__file__).with_suffix(".svg")
-COLUMNS = 80
+COLUMNS = 76  # as few as the table of watch3.py needs: a phone shows larger letters
 TERMINALS = {"server": 6, "clients": 4, "watch": 17}  # and their rows
 CAPTIONS = {
     "3f": "3f calls wait once for each signal: zombies stay",
     "3g": "3g waits until no ended child is left: none stays",
 }
+BETWEEN = "3f has ended, and its zombies with it"
 CONSOLE = Console(no_color=False)
 CELL, ROW, MARGIN, GAP = 8.4, 18, 12, 30  # pixels
 CSS = f"""
@@ -97,10 +98,11 @@ def record():
     tmux("send-keys", "-t", "watch", "python3 watch3.py --interval 0.2", "Enter")
     recording.go_on_until("watch", "Nobody listens")
     recording = Recording()
+    recording.caption = CAPTIONS["3f"]
     for stage, caption in CAPTIONS.items():
-        recording.caption = caption
         recording.type("server", f"python3 webserver{stage}.py --delay 2")
         recording.go_on_until("watch", "in accept")
+        recording.caption = caption  # not before: the last stage's zombies are still shown
         recording.type("clients", "python3 client3.py --max-clients 20")
         recording.go_on_until("clients", "20 of 20")
         recording.go_on_until("watch", "in sleep")
@@ -110,6 +112,7 @@ def record():
             recording.still = len(recording.frames) - 1
             tmux("send-keys", "-t", "server", "C-c")
             recording.go_on_until("watch", "ended at")
+            recording.caption = BETWEEN
             for name in ("server", "clients"):
                 tmux("send-keys", "-t", name, "clear", "Enter")
     return recording

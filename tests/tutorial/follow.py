@@ -50,7 +50,8 @@ from library.sources import OPTIONS, difference, pieces
 from tutorial import chinese
 from tutorial.terminals import python, shell
 
-PAGES = ["README.md", *(f"docs/3{stage}.md" for stage in "abcdefgh"), "docs/next.md"]
+STAGES = [f"docs/3{stage}.md" for stage in "abcdefgh"]
+PAGES = ["README.md", *STAGES, "docs/next.md", "docs/problems.md"]
 ARTICLES_PORT = 8888
 FIRST_PORT = 32768  # of the names in the pages: below are process IDs
 LONG_DELAY, SHORT_DELAY = "--delay 15", "--delay 3"
