@@ -12,7 +12,7 @@ from library.servers import ROOT
 from library.skips import needs
 from tutorial import follow
 
-CHAPTERS = [page for page in follow.PAGES if page not in ("README.md", "docs/problems.md")]
+CHAPTERS = follow.STAGES
 FOLLOW = [sys.executable, ROOT / "tests/tutorial/follow.py", "--port", "0"]
 # Those with sleeps in them: they start first, so that nothing waits for one at the end.
 LONGEST = ["docs/3d.md", "docs/3g.md", "docs/3b.md", "docs/next.md", "docs/3f.md"]
@@ -153,8 +153,8 @@ def test_lines_may_come_in_another_order_where_the_page_says_so():
 @pytest.mark.parametrize("page", follow.PAGES)
 def test_page_has_no_block_that_nothing_checks(page):
     elsewhere = {"mermaid"}
-    if page == "README.md":  # test_conventions.py and test_grading.py
-        elsewhere |= {"sh", "python", "text"}
+    if page in ("README.md", "docs/practise.md"):  # test_conventions.py and test_grading.py
+        elsewhere |= {"sh", "python", "text", "yaml"}
     checked = {"console", "pycon", "diff", "python"}
     text = (ROOT / page).read_text(encoding="utf-8")
     languages = {block.language for block in follow.blocks(text)}
@@ -178,24 +178,26 @@ def headings(page):
     return [re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in lines]
 
 
-def test_contents_list_every_chapter_in_its_order():
+def test_table_of_stages_has_every_chapter_in_its_order():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\d\. \[[^]]*\]\((.*?)\)", text, flags=re.MULTILINE) == CHAPTERS
+    linked = re.findall(r"^\| \[(\w+)\]\((.*?)\) \|", text, flags=re.MULTILINE)
+    assert linked == [(page[5:7], page) for page in CHAPTERS]
 
 
-@pytest.mark.parametrize("page", CHAPTERS[:-1])
+@pytest.mark.parametrize("page", CHAPTERS)
 def test_chapter_has_its_parts_in_order(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    stage = re.search(r"3\w", page)[0]
-    changes = [] if stage in ("3g", "3h") else [f"What changes in 3{chr(ord(stage[1]) + 1)}"]
     parts = re.findall(r"^## (.*)", text, flags=re.MULTILINE)
-    assert parts == ["See it", "Why", *changes, "Recap", "Exercises"]
-    see, _, why = text.partition("\n## Why\n")
-    assert "?*" in see  # what do you expect?
-    assert why.startswith("\n```mermaid\n")  # the drawing comes before the words
+    changes = {"docs/3a.md": ["The code"], "docs/3h.md": []}.get(page, ["What changed"])
+    no_cure = [part for part in parts if part != "What looks like the cure"]
+    assert no_cure == ["See it", *changes, "Why", "Recap", "Exercises"]
+    before, _, see = text.partition("\n## See it\n")
+    assert len(before.partition("[Contents]")[2].partition("\n")[2].split()) <= 40
+    assert "?*" in see.partition("\n## ")[0]  # what do you expect?
+    assert "```diff" not in see.partition("\n## ")[0]
     exercises = text.partition("\n## Exercises\n")[2]
-    assert len(re.findall(r"^\d\. ", exercises, flags=re.MULTILINE)) >= 3
-    assert exercises.count("<details>") == len(re.findall(r"^\d\. ", exercises, re.MULTILINE))
+    count = len(re.findall(r"^\d\. ", exercises, flags=re.MULTILINE))
+    assert count >= 3 and exercises.count("<details>") == count
     *_, last = re.split(r"^\d\. ", exercises, flags=re.MULTILINE)
     assert "graded" in last and "--server" in last
 
