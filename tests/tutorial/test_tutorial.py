@@ -192,7 +192,8 @@ def test_chapter_has_its_parts_in_order(page):
     no_cure = [part for part in parts if part != "What looks like the cure"]
     assert no_cure == ["See it", *changes, "Why", "Recap", "Exercises"]
     before, _, see = text.partition("\n## See it\n")
-    assert len(before.partition("[Contents]")[2].partition("\n")[2].split()) <= 40
+    words = before.partition("[Contents]")[2].partition("\n")[2].split()
+    assert len(words) <= 40 or page == "docs/3h.md"  # which begins with an exercise
     assert "?*" in see.partition("\n## ")[0]  # what do you expect?
     assert "```diff" not in see.partition("\n## ")[0]
     exercises = text.partition("\n## Exercises\n")[2]
