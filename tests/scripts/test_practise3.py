@@ -105,6 +105,7 @@ def test_log_that_the_server_writes_is_no_save(practise):
     assert "once more" not in program.output
 
 
+@pytest.mark.slow
 def test_server_is_started_as_its_command_says(practise):
     server = f"{sys.executable} {ROOT}/webserver3g.py --port {{port}} --delay {{delay}}"
     program = practise(None, "--stage", "3g", "--server", server)
