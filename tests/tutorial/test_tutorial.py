@@ -3,6 +3,7 @@
 Each page is followed by a process of its own, in terminals of its own, as by a reader.
 """
 
+import pathlib
 import re
 import sys
 
@@ -186,18 +187,27 @@ def test_contents_list_every_chapter_in_its_order():
 @pytest.mark.parametrize("page", CHAPTERS[:-1])
 def test_chapter_has_its_parts_in_order(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    stage = re.search(r"3\w", page)[0]
-    changes = [] if stage in ("3g", "3h") else [f"What changes in 3{chr(ord(stage[1]) + 1)}"]
     parts = re.findall(r"^## (.*)", text, flags=re.MULTILINE)
-    assert parts == ["See it", "Why", *changes, "Recap", "Exercises"]
-    see, _, why = text.partition("\n## Why\n")
+    code = "The code" if page == "docs/3a.md" else "What changed"
+    cure = [part for part in parts if part == "What looks like the cure"][:1]
+    assert parts == ["See it", code, "Why", *cure, "Recap", "Exercises"]
+    _, see, changed, *_, recap, exercises = re.split(r"^## .*", text, flags=re.MULTILINE)
     assert "?*" in see  # what do you expect?
-    assert why.startswith("\n```mermaid\n")  # the drawing comes before the words
-    exercises = text.partition("\n## Exercises\n")[2]
-    assert len(re.findall(r"^\d\. ", exercises, flags=re.MULTILINE)) >= 3
-    assert exercises.count("<details>") == len(re.findall(r"^\d\. ", exercises, re.MULTILINE))
-    *_, last = re.split(r"^\d\. ", exercises, flags=re.MULTILINE)
-    assert "graded" in last and "--server" in last
+    assert "\n```mermaid\n" in text
+    assert 4 <= len(re.findall(r"^- \[ \] ", recap, re.MULTILINE)) <= 7
+    # The difference from the stage before comes after the surprise, and gives nothing away.
+    heads = re.compile(r"^--- webserver(\w+)\.py\n\+\+\+ webserver(\w+)\.py$", re.MULTILINE)
+    assert heads.findall(text) == heads.findall(changed)
+    number = CHAPTERS.index(page)
+    old, new, after = (pathlib.Path(CHAPTERS[n]).stem for n in (number - 1, number, number + 1))
+    assert heads.findall(changed) == ([(old, new)] if number else [])
+    _, *each = re.split(r"^\d\. ", exercises, flags=re.MULTILINE)
+    assert len(each) >= 3
+    assert all(exercise.count("<details>") == 1 for exercise in each)
+    last, _, question = each[-1].partition("</details>")
+    loop, once = last.find("practise3.py"), last.find("--server")
+    assert 0 <= loop < once and "graded" in last
+    assert "?" in question and f"]({after}.md)" in question
 
 
 @pytest.mark.parametrize("page", follow.PAGES)
