@@ -51,7 +51,7 @@ from tutorial import chinese
 from tutorial.terminals import python, shell
 
 STAGES = [f"docs/3{stage}.md" for stage in "abcdefgh"]
-PAGES = ["README.md", *STAGES, "docs/next.md", "docs/problems.md"]
+PAGES = ["README.md", *STAGES, "docs/next.md", "docs/practise.md", "docs/problems.md"]
 ARTICLES_PORT = 8888
 FIRST_PORT = 32768  # of the names in the pages: below are process IDs
 LONG_DELAY, SHORT_DELAY = "--delay 15", "--delay 3"
