@@ -3,6 +3,7 @@
 Each page is followed by a process of its own, in terminals of its own, as by a reader.
 """
 
+import pathlib
 import re
 import sys
 
@@ -191,16 +192,29 @@ def test_chapter_has_its_parts_in_order(page):
     changes = {"docs/3a.md": ["The code"], "docs/3h.md": []}.get(page, ["What changed"])
     no_cure = [part for part in parts if part != "What looks like the cure"]
     assert no_cure == ["See it", *changes, "Why", "Recap", "Exercises"]
-    before, _, see = text.partition("\n## See it\n")
+    assert parts in (no_cure, [*no_cure[:-2], "What looks like the cure", *no_cure[-2:]])
+    before, see, *_, exercises = re.split(r"^## .*\n", text, flags=re.MULTILINE)
     words = before.partition("[Contents]")[2].partition("\n")[2].split()
     assert len(words) <= 40 or page == "docs/3h.md"  # which begins with an exercise
-    assert "?*" in see.partition("\n## ")[0]  # what do you expect?
-    assert "```diff" not in see.partition("\n## ")[0]
-    exercises = text.partition("\n## Exercises\n")[2]
-    count = len(re.findall(r"^\d\. ", exercises, flags=re.MULTILINE))
-    assert count >= 3 and exercises.count("<details>") == count
-    *_, last = re.split(r"^\d\. ", exercises, flags=re.MULTILINE)
-    assert "graded" in last and "--server" in last
+    assert "?*" in see  # what do you expect?
+    each = re.split(r"^\d\. ", exercises, flags=re.MULTILINE)[1:]
+    assert len(each) >= 3 and all(exercise.count("<details>") == 1 for exercise in each)
+    assert "graded" in each[-1] and "--server" in each[-1]
+
+
+@pytest.mark.parametrize("page", CHAPTERS[: CHAPTERS.index("docs/3h.md")])
+def test_chapter_gives_nothing_away_and_leads_on(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    _, _, changed, *_, recap, exercises = re.split(r"^## .*\n", text, flags=re.MULTILINE)
+    number = CHAPTERS.index(page)
+    old, new, after = (pathlib.Path(CHAPTERS[n]).stem for n in (number - 1, number, number + 1))
+    heads = re.compile(r"^--- webserver(\w+)\.py\n\+\+\+ webserver(\w+)\.py$", re.MULTILINE)
+    assert heads.findall(text) == heads.findall(changed) == ([(old, new)] if number else [])
+    assert "\n```mermaid\n" in text
+    assert 4 <= len(re.findall(r"^- \[ \] ", recap, flags=re.MULTILINE)) <= 7
+    last, _, question = exercises.rpartition("</details>")
+    assert 0 <= last.rfind("practise3.py") < last.rfind("--server")
+    assert "?" in question and f"]({after}.md)" in question
 
 
 @pytest.mark.parametrize("page", follow.PAGES)
