@@ -90,6 +90,8 @@ MUTANTS = [
      "Any path gets the same answer."),
     ("3a", "prints nothing", "show(repr(request))", "pass",
      "Also asked: the server prints the request."),
+    ("3a", "does not set SO_REUSEADDR", "SO_REUSEADDR, 1)", "SO_REUSEADDR, 0)",
+     "A server that has ended can be started again at once, on the same port."),
     ("3a", "serves one client only", CLOSE, CLOSE + "        sys.exit()\n",
      "The server serves one client after the other."),
     ("3a", "asks for clients over and over", "        " + STOCK_ACCEPT,
