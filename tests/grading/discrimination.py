@@ -400,7 +400,7 @@ MUTANTS = [
 def broken(script, script_stage, stage, *options):
     """Grade a script of ours as a stage. Returns the claims that fail, as a list.
 
-    One that sleeps is told how long only where the stage sleeps, too: without its delay,
+    It gets its delay only where the stage sleeps, too: without its delay,
     3b is 3a. Raises RuntimeError if it could not be graded.
     """
     server = f"{shlex.quote(sys.executable)} {shlex.quote(str(script))} --port {{port}}"

@@ -272,7 +272,7 @@ def guarded():
 
 
 def watch(pipe):
-    """Read from a pipe what the guard is told, to its end. Then kill what is left."""
+    """Read from a pipe which groups are started and gone, to its end. Then kill what is left."""
     groups = set()
     with open(pipe, encoding="utf-8") as lines:
         for line in lines:
