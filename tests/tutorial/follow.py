@@ -49,7 +49,7 @@ from library.sources import OPTIONS, difference, pieces
 from tutorial import chinese
 from tutorial.terminals import python, shell
 
-STAGES = [f"docs/3{stage}.md" for stage in "abcdefgh"]
+STAGES = [f"docs/{stage}.md" for stage in "3a 3b 3c 3d 3e 3f 3g 3h 4a 4b 4c 4d 4e".split()]
 PAGES = ["README.md", *STAGES, "docs/next.md", "docs/practise.md", "docs/problems.md"]
 ARTICLES_PORT = 8888
 FIRST_PORT = 32768  # of the names in the pages: below are process IDs
@@ -278,10 +278,10 @@ class Run:
         """What a block should say."""
         if block.language in PROMPTS:
             return self.run_block(block)
-        stage = re.search(r"\b(3\w)\.md$", self.page)
+        stage = re.search(r"\b([34]\w)\.md$", self.page)
         if block.language == "diff":
             files = " ".join(block.lines[:2])
-            true = difference(*re.findall(r"webserver(3\w)\.py", files), left_out=OPTIONS)
+            true = difference(*re.findall(r"webserver([34]\w)\.py", files), left_out=OPTIONS)
         elif block.language == "python" and stage:
             true = excerpt(block.lines, stage[1])
         else:
@@ -423,7 +423,7 @@ class Run:
         typed = typed.replace(".venv/bin/python ", "python3 ")
         if self.port == ARTICLES_PORT:
             return typed
-        scripts = r"(python3? (?:webserver3\w|client3|watch3)\.py)"
+        scripts = r"(python3? (?:webserver[34]\w|client3|watch3)\.py)"
         typed = re.sub(scripts, rf"\1 --port {self.port}", typed)
         typed = typed.replace(LONG_DELAY, SHORT_DELAY)
         return re.sub(rf"\b{ARTICLES_PORT}\b", str(self.port), typed)
@@ -438,7 +438,7 @@ def available(mark):
 
 def excerpt(lines, stage):
     """The functions and constants that the lines define, as they are in a stage."""
-    names = re.findall(r"^(?:def )?(\w+)(?:\(| = )", "\n".join(lines), re.MULTILINE)
+    names = re.findall(r"^(?:(?:async )?def )?(\w+)(?:\(| = )", "\n".join(lines), re.MULTILINE)
     return "\n\n\n".join(pieces(stage)[name] for name in names).splitlines()
 
 
