@@ -30,15 +30,17 @@ What is not given back adds up. 3d keeps a descriptor and a zombie for every con
 {cost_chart}
 
 A Python process for each connection is what makes 3g slow. Make the processes before the clients come, as 4a does, and you get
-{prefork:.1f} times as many requests. Threads give you {threads:.1f} times as many, and one thread with an event loop {loop:.1f} times. The loop
-is the fastest as long as no handler keeps it waiting. When handlers compute, a second processor helps: 4e
-then answers {computing:.1f} times as many requests as 4d. (3a is fast as long as no client is slow.)
+{prefork:.1f} times as many requests. Threads give you {threads:.1f} times as many, and one thread with an event loop {loop:.1f} times.
+(3a is fast as long as no client is slow.)
+
+What if the handlers compute? One loop has one processor, however many there are. 4e has a loop on each, and answers
+{computing:.1f} times as many requests as 4d.
 
 ## Keeping
 
 {idle_chart}
 
-Most clients of a busy server say nothing, and each one still costs something. {idle}
+Some clients connect and say nothing, and each one still costs something. {idle}
 In 4a four silent clients take all the workers, and nobody else is served.
 """
 
@@ -130,8 +132,9 @@ their answers, and those of 3g wait for clients that say nothing.
 {idle_table}
 
 Memory is the sum of `Pss` over all processes of a server: a page that several of them share counts in parts
-([proc_pid_smaps(5)](https://man7.org/linux/man-pages/man5/proc_pid_smaps.5.html)). A newcomer's time is from before its connect to
-the first bytes of its answer, the median of {newcomers}; a dash stands for no answer within {patience:g} s. 3g gets no more than 500 clients.
+([proc_pid_smaps(5)](https://man7.org/linux/man-pages/man5/proc_pid_smaps.5.html)). The kernel's own memory
+for sockets is not part of it. A newcomer's time is from before its connect to
+the first bytes of its answer, the median of {newcomers}. A dash stands for no answer within {patience:g} s. 3g gets no more than 500 clients.
 Four of 4a's keep its workers, the others wait in its listen queue: it gets no more once a newcomer is not served.
 """
 
@@ -220,8 +223,8 @@ def idle_sentence(results):
         return "(Only Linux tells how much.)"
     return (
         f"In 3g it is a process, and {number(costs['3g'])} KB.\n"
-        f"In 4b it is a thread, and {number(costs['4b'])} KB. A coroutine of 4d takes {number(costs['4d'])} KB, "
-        f"and 4c keeps a client in {number(costs['4c'])} KB."
+        f"In 4b it is a thread, and {number(costs['4b'])} KB. 4d keeps a client in a coroutine of {number(costs['4d'])} KB, "
+        f"and 4c in {number(costs['4c'])} KB."
     )
 
 
