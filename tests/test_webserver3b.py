@@ -72,6 +72,21 @@ def test_request_is_printed_when_it_is_served(serve):
     assert not printed, mismatch("the second request is printed", "it has not been read")
 
 
+def test_silent_client_holds_up_the_next_one(serve):
+    """A client that connects and says nothing holds up the next one, as in 3a.
+
+    Hint: An iterative server waits in recv for the client that it has accepted. Yours
+    seems to serve another meanwhile, by a process, a thread or an event loop.
+    Again: curl telnet://localhost:8888, and then in one more: curl localhost:8888
+    """
+    server = serve()
+    silent = server.connect()
+    second = server.ask()
+    server.wait_until_queued(1, unless=second)
+    assert not second.answered, mismatch("the second client is answered", "it waits")
+    assert_not_answered(silent)
+
+
 def assert_took(start, seconds):
     """Assert that so many seconds have passed since the time `start`, if not more."""
     took = time.monotonic() - start
