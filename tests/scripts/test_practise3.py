@@ -67,7 +67,7 @@ def test_loop_shows_the_first_failure_looks_again_and_leads_on(practise):
         assert re.search(f"^{word}", said, re.MULTILINE), said
     program.save(right)
     wait_for(program, "All of 3a holds.", after=len(said))
-    wait_for(program, "3b ░░░░░░░░ 0 of 6", after=len(said))
+    wait_for(program, "3b ░░░░░░░░ 0 of 5", after=len(said))
     assert "3a ████████ 7 of 7" in program.output
     assert "Stage 3b: an iterative server sleeps" in program.output
     wait_for(program, "Waiting for you to save", after=len(said))
