@@ -565,10 +565,12 @@ class Picture:
     def parent(self, first):
         """The parent in three lines."""
         facts = [doing(first)] if doing(first) else []
-        if self.look.pending is not None:
+        # A line has no room for both, and who has threads is seldom somebody's parent.
+        alone = first.threads > 1 and not self.look.family[1:]
+        if self.look.pending is not None and not alone:
             facts.append("SIGCHLD pending" if self.look.pending else "no SIGCHLD pending")
         if first.threads > 1:
-            facts.append(f"{first.threads} threads")
+            facts.append(f"{first.threads} threads{where(first)}")
         if first.descriptors is not None:
             most = f" of {self.look.limit}" if self.look.limit else ""
             facts.append(f"{len(first.descriptors)}{most} descriptors:")
@@ -668,6 +670,17 @@ def doing(one):
     if one.call:
         return f"waits in {one.call}"
     return "asleep" if one.state == "S" else ""
+
+
+def where(one):
+    """In which call most of a process's threads wait, its first left out; '' if not known."""
+    folder = f"/proc/{one.pid}/task"
+    with contextlib.suppress(*GONE, *HIDDEN):
+        others = [int(thread) for thread in os.listdir(folder) if int(thread) != one.pid]
+        calls = collections.Counter(call(thread).partition("(")[0] for thread in others)
+        for name, count in calls.most_common(1):
+            return f" ({count} in {name})" if name else ""
+    return ""
 
 
 def fitting(parts, between, width):

@@ -11,7 +11,7 @@ Expect  Both print "Hello, World!" at once and end after 60 seconds: the
         with ps -ef.
 Try     --delay 5, and ps -ef again when both have ended. The children are still
         listed, as <defunct>. webserver3d.py comes back to that.
-Next    webserver3d.py forgets to close a copy.
+Next    webserver3d.py changes a small thing. Is it as good?
 """
 
 import argparse

@@ -39,7 +39,7 @@ import urllib.parse
 from wsgiref.util import is_hop_by_hop
 
 REQUEST_QUEUE_SIZE = 1024
-BLOCK = 64 * 1024  # bytes: at once, and at most for a head
+BLOCK = 64 * 1024  # bytes: the most that recv takes, and that a head may have
 HEAD_TIME = 10  # seconds, at most, for a head
 PACE = 500 * 1000  # bytes of a body that a client has to send or read in --timeout
 MEMORY = 1024 * 1024  # bytes of a chunked body; more are kept in a file
@@ -178,7 +178,7 @@ class Connection:
         self.patience = min(HEAD_TIME, timeout)  # seconds left to wait for what it sends
         self.received = bytearray()  # and not used yet
         self.beginning = b""  # of all that was received
-        self.read_by = 0  # when the client has read all, if it is as slow as it may be
+        self.read_by = 0  # when the slowest client that we allow would have read all
         # If this process dies before the end, the client sees that.
         client_connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 

@@ -15,13 +15,18 @@ LOOKS = {  # of a stage's line, broken ones on top; other stages have matplotlib
     "3d": {"color": RED, "linestyle": ":", "zorder": 4},
     "3f": {"color": ORANGE, "linestyle": "-."},
     "3g": {"color": GREEN, "linestyle": "-"},
+    "4a": {"color": ORANGE, "linestyle": "-"},
+    "4b": {"color": BLUE, "linestyle": "-"},
+    "4c": {"color": GREY, "linestyle": "-"},
+    "4d": {"color": RED, "linestyle": "--"},
+    "4e": {"color": ORANGE, "linestyle": "-."},
 }
-KINDS = {  # of a design's bar, by a word in how it serves
+KINDS = {  # of a design's bar, by a word in how it serves, the first that is there
+    "worker": ("a few processes, made before there is a client", ORANGE),
     "process": ("a process for each connection", GREEN),
     "a thread": ("a thread for each connection", BLUE),
     "one": ("one process, one thread", GREY),
 }
-OTHER = ("another design", ORANGE)
 NEAR = 14  # points between two names
 WIDTH = 5.2  # inches: on a phone, 390 pixels wide, the letters stay as high as 9 pixels
 THEMES = {  # of a page, what its file's name ends in and its looks
@@ -47,7 +52,9 @@ def draw(results, folder):
     metadata = {"Date": None, "Description": report.digest(results)}
     for suffix, theme in THEMES.items():
         with matplotlib.rc_context({**STYLE, **theme, **dict.fromkeys(INKED, INKS[suffix])}):
-            for name, chart in (("cost", costs), ("leaks", leaks), ("latency", waits)):
+            for name, chart in CHARTS.items():
+                if not results[name]:
+                    continue  # it could not be measured on this system
                 figure = chart(results[name])
                 figure.savefig(folder / f"{name}{suffix}.svg", metadata=metadata)
                 pyplot.close(figure)
@@ -59,7 +66,7 @@ def costs(found):
     figure, axes = pyplot.subplots(figsize=(WIDTH, 1.4 + 0.5 * len(names)))
     rates = [found[name]["rate"] for name in names]
     designs = [cost.DESIGNS[name] for name in names]
-    kinds = [next((KINDS[word] for word in KINDS if word in how), OTHER) for _, how in designs]
+    kinds = [next(KINDS[word] for word in KINDS if word in how) for _, how in designs]
     medians = [rate["median"] for rate in rates]
     axes.barh(range(len(names)), medians, 0.36, color=[colour for _, colour in kinds])
     for place, (name, _) in enumerate(designs):
@@ -120,6 +127,28 @@ def waits(found):
     end = latency.QUEUE, found["3b"][str(latency.QUEUE)]
     write(axes, "its listen queue is full", end, 32)
     return figure
+
+
+def idle_clients(found):
+    """Lines: the memory of each design, over how many clients say nothing.
+
+    4a is left out: it takes four of them, and then the others cost it nothing.
+    """
+    figure, axes = pyplot.subplots(figsize=(WIDTH, 4.2))
+    for stage, counts in found.items():
+        if stage != "4a":
+            looks = LOOKS.get(stage, {})
+            axes.plot(counts["clients"], counts["memory"], label=stage, **looks)
+    axes.set_xlabel("clients that say nothing")
+    axes.set_ylabel("memory, MB")
+    axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
+    axes.margins(x=0)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    name_lines(axes)
+    return figure
+
+
+CHARTS = {"cost": costs, "leaks": leaks, "latency": waits, "idle": idle_clients}
 
 
 def name_lines(axes):

@@ -15,19 +15,31 @@ from library.servers import ROOT, Server
 CLIENTS = 6  # at a time: as many as the listen queue of 3a and 3c lets wait
 LEAST, MOST = 100, 500  # requests in a turn; to warm up LEAST
 SECONDS = 0.1  # of load, about, in a turn
-ROUNDS = 60
+ROUNDS = 40
 FRESH = 10  # rounds after which all servers are started anew: 3c has its zombies then
 DESIGNS = {  # name in the tables, how it serves
     "3a": ("`webserver3a.py`", "one client at a time"),
     "3c": ("`webserver3c.py --delay 0`", "a process for each"),
     "3g": ("`webserver3g.py`", "a process for each"),
     "3h": ("`webserver3h.py`", "a process for each, HTTP, WSGI"),
+    "4a": ("`webserver4a.py`", "4 workers, each one client at a time"),
+    "4b": ("`webserver4b.py`", "a thread for each"),
+    "4c": ("`webserver4c.py`", "one thread for all"),
+    "4d": ("`webserver4d.py`", "one thread for all"),
+    "4e": ("`webserver4e.py`", "a worker for each processor"),
     "forking": ("`socketserver.ForkingTCPServer`", "a process for each"),
     "threading": ("`socketserver.ThreadingTCPServer`", "a thread for each"),
     "http": ("`http.server.ThreadingHTTPServer`", "a thread for each, HTTP"),
-    "streams": ("`asyncio` streams", "one thread for all"),
+    "loop": ("the shortest `selectors` loop", "one thread for all"),
+    "streams": ("bare `asyncio` streams", "one thread for all"),
     "fork": ("the shortest loop that forks", "a process for each"),
     "c": ("the same loop in C", "a process for each"),
+}
+PEERS = {  # whose requests a stage is to answer how much of, at least
+    "4a": ("3g", 4),
+    "4b": ("threading", 1),
+    "4c": ("loop", 0.9),
+    "4d": ("streams", 0.95),
 }
 
 
@@ -35,7 +47,7 @@ def commands(folder):
     """How to start each of DESIGNS; C only where a compiler is. folder is for its output."""
     others = [sys.executable, ROOT / "benchmarks/others.py"]
     found = {name: [*others, name, "{port}"] for name in DESIGNS}
-    for stage in ("3a", "3c", "3g", "3h"):
+    for stage in ("3a", "3c", "3g", "3h", "4a", "4b", "4c", "4d", "4e"):
         found[stage] = [sys.executable, ROOT / f"webserver{stage}.py", "--port", "{port}"]
     found["3c"] += ["--delay", "0"]
     found["c"] = [folder / "fork", "{port}"]
@@ -103,3 +115,13 @@ def summary(results, reference="3g"):
             for index, what in enumerate(("rate", "p50", "p99"))
         }
     return found
+
+
+def to_peers(results):
+    """For each of PEERS the median of its rounds' ratios of requests to its peer's."""
+    return {
+        stage: statistics.median(
+            ours[0] / its[0] for ours, its in zip(results[stage], results[peer])
+        )
+        for stage, (peer, _) in PEERS.items()
+    }

@@ -1,4 +1,4 @@
-"""What one would pick instead of webserver3g.py, and the limit of its design.
+"""The peers of the stages: the same designs from the library, or as short as they get.
 
 Type    python3 benchmarks/others.py fork 8888      in one terminal,
         curl localhost:8888                         in another.
@@ -83,6 +83,26 @@ def serve(server_class, handler_class, port):
     Server(("127.0.0.1", port), handler_class).serve_forever()
 
 
+def loop(port):
+    """One thread and a selector, and nothing for clients or systems that misbehave."""
+    import selectors
+
+    selector = selectors.DefaultSelector()
+    listen_socket = socket.create_server(("127.0.0.1", port), backlog=REQUEST_QUEUE_SIZE)
+    selector.register(listen_socket, selectors.EVENT_READ)
+    while True:
+        for key, events in selector.select():
+            if key.fileobj is listen_socket:
+                client_connection, client_address = listen_socket.accept()
+                selector.register(client_connection, selectors.EVENT_READ)
+            else:
+                request = key.fileobj.recv(64 * 1024)
+                os.write(1, f"{request!r}\n".encode())
+                key.fileobj.sendall(RESPONSE)
+                selector.unregister(key.fileobj)
+                key.fileobj.close()
+
+
 def streams(port):
     """asyncio streams: one thread, and a coroutine for each connection."""
     import asyncio
@@ -108,6 +128,7 @@ DESIGNS = {
     "forking": socketservers("ForkingTCPServer"),
     "threading": socketservers("ThreadingTCPServer"),
     "http": http,
+    "loop": loop,
     "streams": streams,
 }
 

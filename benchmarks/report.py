@@ -1,49 +1,80 @@
-"""What is said of the results: the report, the README's section, and what has to hold."""
+"""What is said of the results: the report, docs/costs.md, and what has to hold."""
 
 import hashlib
 import json
 
+import computing
 import cost
+import idle
 import latency
 import leaks
 from library.servers import ROOT
 
 SENTENCES = """\
-![How long the next client waits]({folder}latency.svg)
+## Waiting
+
+{latency_chart}
 
 Slow clients hold up those behind them. Behind {queue} clients that take {delay:g} ms each, 3b lets the next one wait for
 {behind:.1f} seconds. In 3c and 3g it is served at once, however many there are.
 
-![Descriptors and zombies of the parent]({folder}leaks.svg)
+## Leaking
+
+{leaks_chart}
 
 What is not given back adds up. 3d keeps a descriptor and a zombie for every connection. When clients come in bursts, 3f leaves
 {percent} % of its children as zombies, and 3g leaves none.
 
-![Requests a second of each design]({folder}cost.svg)
+## Answering
 
-The cost is one Python process per connection. With a thread for each instead, Python answers {threads:.1f} times as many
-requests. (3a is fast as long as no client is slow.)
+{cost_chart}
+
+A Python process for each connection is what makes 3g slow. Make the processes before the clients come, as 4a does, and you get
+{prefork:.1f} times as many requests. Threads give you {threads:.1f} times as many, and one thread with an event loop {loop:.1f} times. The loop
+is the fastest as long as no handler keeps it waiting. When handlers compute, a second processor helps: 4e
+then answers {computing:.1f} times as many requests as 4d. (3a is fast as long as no client is slow.)
+
+## Keeping
+
+{idle_chart}
+
+Most clients of a busy server say nothing, and each one still costs something. {idle}
+In 4a four silent clients take all the workers, and nobody else is served.
 """
 
-SECTION = """\
-## What it costs
+PAGE = """\
+# What it costs
+
+[README](../README.md)
+
+How long does a client wait? What does a server lose as clients come and go? How many can it answer, and how many can it keep?
+Every design has its own price, and these are the bills.
 
 {sentences}
-Measured on {machine}, on {date}.
-[The report](benchmarks/results/report.md) has all the figures, and says how they came about.
-With the environment of the test command above, this measures your machine, in about three minutes, and writes
-`benchmarks/my-results/report.md`. It needs `ab`, which macOS has, and Debian in the package apache2-utils.
+## Measure your machine
+
+These figures are from {machine}, on {date}. [The report](../benchmarks/results/report.md) has all the others,
+and says how they came about. Yours will differ. With the environment of the README's test command, this
+takes about five minutes, and writes `benchmarks/my-results/report.md`:
 
 ```sh
 .venv/bin/pip install --quiet matplotlib tqdm && .venv/bin/python benchmarks/run.py
 ```
 
+It needs `ab`, which macOS has, and Debian in the package apache2-utils.
 """
+
+CHARTS = {  # and what they show
+    "latency": "How long the next client waits",
+    "leaks": "Descriptors and zombies of the parent",
+    "cost": "Requests a second of each design",
+    "idle": "The memory of each design, over clients that say nothing",
+}
 
 REPORT = """\
 # What it costs
 
-[README](../../README.md#what-it-costs)
+[The page](../../docs/costs.md)
 
 Measured on {machine}, on {date}. [results.json](results.json) has the figures.
 
@@ -65,6 +96,19 @@ it, and the kernel copies that page: a *page fault*. A Python process writes to 
 end a child as to make one. Reaping is cheap. Leaving out `argparse` and the signal handler gives 3g about a tenth more requests,
 and takes `--help` and the lesson from the reader.
 
+A stage is to keep up with a peer that does the same work:
+
+{peers}
+
+These ratios are medians of the rounds' ratios, too.
+
+## When handlers compute
+
+{computing_table}
+
+These are copies of 4d and 4e, in which `handle_request` computes `sum(range(200_000))` before it answers. There are {computed}
+rounds. `ab` needs far less of a processor here than the handlers.
+
 ## What leaks
 
 {leaks}
@@ -80,6 +124,15 @@ before (see [its chapter](../../docs/3d.md)).
 The time is from before the connect to the first bytes of the answer, the median of {waits}. 3b sleeps {delay:g} ms after each
 answer; there the time is from when the first of them asks, with the others in its queue. The children of 3c are asleep after
 their answers, and those of 3g wait for clients that say nothing.
+
+## What clients cost that say nothing
+
+{idle_table}
+
+Memory is the sum of `Pss` over all processes of a server: a page that several of them share counts in parts
+([proc_pid_smaps(5)](https://man7.org/linux/man-pages/man5/proc_pid_smaps.5.html)). A newcomer's time is from before its connect to
+the first bytes of its answer, the median of {newcomers}; a dash stands for no answer within {patience:g} s. 3g gets no more than 500 clients.
+Four of 4a's keep its workers, the others wait in its listen queue: it gets no more once a newcomer is not served.
 """
 
 
@@ -125,16 +178,78 @@ def latency_table(results):
     return table(["slow clients", *(f"{stage}, ms" for stage in found)], rows)
 
 
+def peers_table(results):
+    rows = []
+    for stage, (peer, least) in cost.PEERS.items():
+        ours, its = cost.DESIGNS[stage][0], cost.DESIGNS[peer][0]
+        rows.append([ours, its, number(results["peers"][stage]), f"at least {least:g}"])
+    return table(["stage", "its peer", "ratio of requests", "has to be"], rows)
+
+
+def computing_table(results):
+    rows = []
+    for stage, found in results["computing"].items():
+        rate = found["rate"]
+        rows.append([stage, number(rate["median"]), f"{rate['ratio']:.2f}", number(found["p50"]["median"])])
+    return table(["stage", "requests/s", "ratio to 4d", "p50, ms"], rows)
+
+
+def idle_table(results):
+    rows = []
+    for stage, found in results["idle"].items():
+        for clients, memory, processes, threads, wait in zip(*found.values()):
+            waits = "-" if wait is None else number(wait)
+            rows.append([stage, f"{clients:,}", number(memory), f"{processes:,}", f"{threads:,}", waits])
+    if not rows:
+        return "Linux alone says what is needed for this."
+    return table(["stage", "silent clients", "MB", "processes", "threads", "a newcomer waits, ms"], rows)
+
+
+def each_idle(results, stage):
+    """What a silent client costs a stage in KB; None where it was not measured."""
+    found = results["idle"].get(stage)
+    if not found or found["clients"][-1] == found["clients"][0]:
+        return None
+    more = found["memory"][-1] - found["memory"][0]
+    return 1000 * more / (found["clients"][-1] - found["clients"][0])
+
+
+def idle_sentence(results):
+    costs = {stage: each_idle(results, stage) for stage in ("3g", "4b", "4c", "4d")}
+    if None in costs.values():
+        return "(Only Linux tells how much.)"
+    return (
+        f"In 3g it is a process, and {number(costs['3g'])} KB.\n"
+        f"In 4b it is a thread, and {number(costs['4b'])} KB. A coroutine of 4d takes {number(costs['4d'])} KB, "
+        f"and 4c keeps a client in {number(costs['4c'])} KB."
+    )
+
+
+def chart(name, alternative, folder):
+    """A chart, for light pages and for dark ones."""
+    return (
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{folder}{name}-dark.svg">'
+        f'<img alt="{alternative}" src="{folder}{name}.svg"></picture>'
+    )
+
+
 def filled(template, results, folder):
     """A template with the figures of the results. folder is where the charts are."""
     last = {stage: found["zombies"][-1] for stage, found in results["leaks"].items()}
+    rate = {name: found["rate"]["ratio"] for name, found in results["cost"].items()}
     figures = {
         "machine": results["machine"],
         "date": results["date"],
-        "folder": folder,
         "behind": results["latency"]["3b"][str(latency.QUEUE)] / 1000,
         "percent": round(100 * last["3f"] / last["3c"]),
-        "threads": results["cost"]["threading"]["rate"]["ratio"],
+        "prefork": rate["4a"],
+        "threads": rate["4b"],
+        "loop": rate["4c"],
+        "computing": results["computing"]["4e"]["rate"]["ratio"],
+        "idle": idle_sentence(results),
+        "computed": computing.ROUNDS,
+        "newcomers": idle.NEWCOMERS,
+        "patience": idle.PATIENCE,
         "queue": latency.QUEUE,
         "delay": 1000 * latency.DELAY,
         "waits": latency.ROUNDS,
@@ -144,15 +259,20 @@ def filled(template, results, folder):
         "seconds": cost.SECONDS,
         "fresh": cost.FRESH,
         "cost": cost_table(results),
+        "peers": peers_table(results),
+        "computing_table": computing_table(results),
+        "idle_table": idle_table(results),
         "leaks": leaks_table(results),
         "latency": latency_table(results),
     }
+    for name, alternative in CHARTS.items():
+        figures[f"{name}_chart"] = chart(name, alternative, folder) if results[name] else ""
     return template.format(sentences=SENTENCES.format(**figures), **figures)
 
 
-def section(results):
-    """The README's section, from its heading to before the next."""
-    return filled(SECTION, results, "benchmarks/results/")
+def page(results):
+    """The page docs/costs.md."""
+    return filled(PAGE, results, "../benchmarks/results/")
 
 
 def report(results):
@@ -161,12 +281,8 @@ def report(results):
 
 
 def publish(results):
-    """Put the README's section in its place. Raises ValueError if it has none."""
-    page = ROOT / "README.md"
-    text, new = page.read_text(encoding="utf-8"), section(results)
-    start = text.index(new.partition("\n")[0])
-    end = text.index("\n## ", start) + 1
-    page.write_text(text[:start] + new + text[end:], encoding="utf-8")
+    """Write docs/costs.md."""
+    (ROOT / "docs/costs.md").write_text(page(results), encoding="utf-8")
 
 
 def claims(results):
@@ -203,6 +319,13 @@ def claims(results):
                 rate["streams"] > rate["threading"],
             "The loop that forks is faster in C.": rate.get("c", 9) > rate["fork"],
         }  # fmt: skip
+        for stage, (peer, least) in cost.PEERS.items():
+            sentence = f"{stage} answers {least:g} or more of the requests of {cost.DESIGNS[peer][0]}."
+            found[sentence] = results["peers"][stage] >= least
+        if results["machine"].startswith("1 "):
+            return list(found.items())  # 4e has nothing to gain
+        computed = results["computing"]["4e"]["rate"]["ratio"]
+        found["4e answers at least as many requests as 4d when handlers compute."] = computed >= 1
     return list(found.items())
 
 

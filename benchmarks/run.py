@@ -1,8 +1,8 @@
 """Measure what each design costs, and write tables (Markdown) and charts (SVG) of it.
 
-Type    python3 benchmarks/run.py               and wait for about three minutes:
+Type    python3 benchmarks/run.py               and wait for about five minutes:
         benchmarks/my-results/report.md is what came out.
-Try     --quick     to see in half a minute that all of it works. Its figures say little.
+Try     --quick     to see in a minute that all of it works. Its figures say little.
 Expect  The progress, then what has to hold on every machine, and whether it does. The
         exit status is 0 if all of it holds, else 1.
 Note    It needs ab, and of Python's packages matplotlib, pytest and tqdm. Load goes to
@@ -25,7 +25,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(1, str(ROOT / "tests"))  # where servers are started and looked at
 try:
     import charts
+    import computing
     import cost
+    import idle
     import latency
     import leaks
     from library import programs
@@ -36,7 +38,7 @@ except ModuleNotFoundError as error:
     sys.exit(f"There is no {error.name}: pip install matplotlib pytest tqdm")
 
 BAR = "{desc:19} {bar} {percentage:3.0f} %  {elapsed}, {remaining} to go"
-FULL = (cost.ROUNDS, latency.ROUNDS, leaks.CONNECTIONS)
+FULL = (cost.ROUNDS, latency.ROUNDS, leaks.CONNECTIONS, max(idle.COUNTS), computing.ROUNDS)
 
 
 def machine():
@@ -55,9 +57,10 @@ def machine():
 
 def measure(quick):
     """All the results, as they go into results.json. quick: very few of each."""
-    rounds, waits, clients = (2, 1, 300) if quick else FULL
+    rounds, waits, clients, silent, computed = (2, 1, 300, 250, 2) if quick else FULL
     stages = len(leaks.STAGES) * clients // leaks.EVERY
-    leaks.raise_limits(clients)
+    silent = max(idle.counts("4c", silent))
+    leaks.raise_limits(max(clients, silent))
     looks = waits * (2 * len(latency.SLOW) + latency.QUEUE + 1)
     with tempfile.TemporaryDirectory() as folder:
         designs = cost.commands(pathlib.Path(folder))
@@ -67,6 +70,11 @@ def measure(quick):
             "date": datetime.date.today().isoformat(),
             "quick": quick,
             "cost": cost.summary(turns),
+            "peers": cost.to_peers(turns),
+            "computing": part(
+                "handlers compute", computed, computing.compare, pathlib.Path(folder), computed
+            ),
+            "idle": part("idle clients", idle.steps(silent), idle.all_stages, silent),
             "leaks": part("what leaks", stages, leaks.all_stages, clients),
             "latency": part("latency", looks, latency.all_stages, waits),
         }
@@ -86,7 +94,7 @@ def parse_options():
     parser.add_argument(
         "--publish",
         action="store_true",
-        help="write to benchmarks/results/ and into the README instead",
+        help="write to benchmarks/results/ and into docs/costs.md instead",
     )
     parser.add_argument(
         "--rewrite",

@@ -5,10 +5,11 @@ for, close the connection, and accept the next client.
 """
 
 import re
+import signal
 
 import pytest
 from library.clients import body_of
-from library.programs import mismatch
+from library.programs import Unusable, mismatch
 from library.servers import assert_not_answered, wait_until_printed
 
 
@@ -91,3 +92,22 @@ def test_next_client_is_served_when_the_silent_one_leaves(serve):
     server.wait_until_queued(1, unless=second)
     silent.close()
     assert second.wait_for_end() != b"", mismatch("it gets nothing", "the answer")
+
+
+def test_server_can_be_started_again_on_the_same_port(serve):
+    """A server that has ended can be started again at once, on the same port.
+
+    Hint: Set SO_REUSEADDR before bind: for a while after its end the kernel remembers a
+    connection (TIME_WAIT), on the side that has closed it first.
+    Again: curl localhost:8888/hello; then end the server, and start it again
+    """
+    server = serve()
+    client = server.ask()
+    client.wait_for_end()
+    client.close()
+    server.send_signal(signal.SIGKILL)
+    server.wait()
+    try:
+        serve(port=server.port).ask().wait_for_answer()
+    except Unusable as unusable:
+        raise AssertionError(mismatch(f"it does not start again: {unusable}", "it does")) from None

@@ -1,6 +1,6 @@
 """Stage 3b: an iterative server sleeps after each answer, before it closes.
 
-As 3a, but sleep after each answer, before you close the connection. The server is told how
+As 3a, but sleep after each answer, before you close the connection. Its command says how
 many seconds. Clients come meanwhile, and wait in the listen queue.
 """
 

@@ -60,7 +60,7 @@ def test_interrupted_accept_kills_the_server(serve):
     you, by your language (Python does since 3.5), or by the kernel (SA_RESTART).
     """
     server = serve(delay=0)
-    one_child_ends(server)
+    server.ask_at_rest().wait_for_end()
     assert_died_of(server, errno.EINTR)
 
 
@@ -73,18 +73,8 @@ def test_further_connections_are_refused(serve):
     """
     server = serve(delay=0)
     server.connect()  # its child outlives the server
-    one_child_ends(server, others=1)
+    server.ask_at_rest().wait_for_end()
     server.wait()
     with pytest.raises(ConnectionRefusedError):
         server.connect()
         raise AssertionError(mismatch("a further client is connected", "it is refused"))
-
-
-def one_child_ends(server, others=0):
-    """Let one child, beside others, end while the parent is in accept. Returns it."""
-    before = server.wait_until_children(others)
-    client = server.connect_and_rest()
-    children = server.wait_until_children(others + 1)
-    client.ask()
-    client.wait_for_end()
-    return next(child for child in children if child.pid not in [c.pid for c in before])

@@ -90,6 +90,8 @@ MUTANTS = [
      "Any path gets the same answer."),
     ("3a", "prints nothing", "show(repr(request))", "pass",
      "Also asked: the server prints the request."),
+    ("3a", "does not set SO_REUSEADDR", "SO_REUSEADDR, 1)", "SO_REUSEADDR, 0)",
+     "A server that has ended can be started again at once, on the same port."),
     ("3a", "serves one client only", CLOSE, CLOSE + "        sys.exit()\n",
      "The server serves one client after the other."),
     ("3a", "asks for clients over and over", "        " + STOCK_ACCEPT,
@@ -398,7 +400,7 @@ MUTANTS = [
 def broken(script, script_stage, stage, *options):
     """Grade a script of ours as a stage. Returns the claims that fail, as a list.
 
-    One that sleeps is told how long only where the stage sleeps, too: without its delay,
+    It gets its delay only where the stage sleeps, too: without its delay,
     3b is 3a. Raises RuntimeError if it could not be graded.
     """
     server = f"{shlex.quote(sys.executable)} {shlex.quote(str(script))} --port {{port}}"

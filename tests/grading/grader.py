@@ -375,12 +375,12 @@ class GradedServer(Server):
 
     last = None  # the one that was started last, if it came to listen
 
-    def __init__(self, grading, delay=None, limits=None, processes=None):
+    def __init__(self, grading, delay=None, limits=None, processes=None, port=None):
         GradedServer.last = None
         command = grading.words()
         if shutil.which(command[0]) is None:
             raise Unusable(f"There is no program {command[0]!r} that I could start.")
-        port = grading.port or free_port()
+        port = port or grading.port or free_port()
         if system.listening(port):
             raise Unusable(
                 f"Port {port} is taken: another program listens on it. End that one,"

@@ -157,7 +157,7 @@ class Program:
 
         On Linux also what has left its process group, as a daemon does (setsid(2)).
         """
-        return living([self.group], self._mark)
+        return living([self.group], self._mark, ours())
 
     def send_signal(self, number):
         """Send a signal to the program alone, not to its children (kill(2))."""
@@ -179,7 +179,11 @@ class Program:
         """End it and all that it started, and wait until that is gone."""
         self.popen.kill()
         self.popen.wait()
-        kill_all([self.group], self._mark)
+        kill_all([self.group], self._mark, ours)
+        for process in ours():  # its orphans, which have become ours
+            if process.group == self.group and process.state == system.ZOMBIE:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(process.pid, 0)
         _programs.discard(self)
         if self._terminal:
             os.close(self._terminal)
@@ -188,23 +192,31 @@ class Program:
         tell_guard(f"gone {self.group}")
 
 
-def living(groups, mark):
-    """The processes of process groups, and on Linux all with a mark, but no zombies."""
+def living(groups, mark, among):
+    """Those of some processes that are in process groups, or on Linux have a mark, but no zombies."""
     return [
         process
-        for process in system.processes()
+        for process in among
         if process.state != system.ZOMBIE
         and (process.group in groups or system.marked(process, mark))
     ]
 
 
-def kill_all(groups, mark):
-    """SIGKILL to process groups (kill(2)), and on Linux to all with a mark, until none lives."""
+def ours():
+    """All that descends from this process, in which guarded() adopts orphans; on macOS all."""
+    return system.descendants(os.getpid()) if system.LINUX else system.processes()
+
+
+def kill_all(groups, mark, among):
+    """SIGKILL to process groups (kill(2)), and on Linux to all with a mark, until none lives.
+
+    among is a function that returns the processes to look at.
+    """
     for group in groups:
         # On macOS it is not permitted where nothing but zombies is left.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
-    while left := living(groups, mark):
+    while left := living(groups, mark, among()):
         for process in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
@@ -249,6 +261,7 @@ def guarded():
     # What programs inherit: a shell starts background jobs with SIGINT ignored, for one.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    system.adopt_orphans()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGCHLD})
     try:
         yield
@@ -259,13 +272,13 @@ def guarded():
 
 
 def watch(pipe):
-    """Read from a pipe what the guard is told, to its end. Then kill what is left."""
+    """Read from a pipe which groups are started and gone, to its end. Then kill what is left."""
     groups = set()
     with open(pipe, encoding="utf-8") as lines:
         for line in lines:
             event, group = line.split()
             (groups.add if event == "started" else groups.discard)(int(group))
-    kill_all(groups, MARK)
+    kill_all(groups, MARK, system.processes)
 
 
 def tell_guard(line):

@@ -75,7 +75,7 @@ class Server(Program):
             raise AssertionError(mismatch(f"the server ends, saying: {last}", "it goes on"))
 
     def allowance(self):
-        """How long, in seconds, its clients may have to sleep before it is their turn."""
+        """How many seconds its clients have to wait at most, because it sleeps for those before."""
         return 0 if self.delay == LONG else self.delay * (self._clients_so_far + 1)
 
     def kill(self):

@@ -3,6 +3,7 @@
 Read from /proc on Linux (proc(5)), asked of ps, lsof and netstat elsewhere.
 """
 
+import ctypes
 import math
 import os
 import subprocess
@@ -38,6 +39,21 @@ def children(pid):
         return [one for one in processes() if one.parent == pid]
     found = (process(child.decode()) for children in lists for child in children.split())
     return [one for one in found if one]
+
+
+def descendants(pid):
+    """The children of a process, theirs, and so on, zombies among them."""
+    found = children(pid)
+    for one in found:  # which grows meanwhile
+        if one.state != ZOMBIE:
+            found += children(one.pid)
+    return found
+
+
+def adopt_orphans():
+    """Become the parent of what descendants leave behind, as init is (prctl(2), Linux)."""
+    if LINUX:
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
 def processes():

@@ -40,7 +40,7 @@ def do_hello(environ, start_response):
 
 
 def do_environ(environ, start_response):
-    """The environ as JSON, of what is no text its type."""
+    """The environ as JSON: the text of what is text, and the type of all else."""
     start_response("200 OK", TEXT)
     shown = {k: v if isinstance(v, (str, bool)) else repr(v) for k, v in environ.items()}
     return [json.dumps(shown).encode()]

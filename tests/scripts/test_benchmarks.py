@@ -6,10 +6,12 @@ import re
 import sys
 
 from library.servers import ROOT, Server
-from library.skips import needs
+from library.skips import LINUX_ONLY, needs
 
 sys.path.append(str(ROOT / "benchmarks"))
-import cost  # noqa: E402 (where it lies was said just now)
+import computing  # noqa: E402 (where it lies was said just now)
+import cost  # noqa: E402
+import idle  # noqa: E402
 import latency  # noqa: E402
 import leaks  # noqa: E402
 import report  # noqa: E402
@@ -18,14 +20,16 @@ FOLDER = ROOT / "benchmarks/results"
 RESULTS = json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))
 
 
-def test_readme_and_report_say_what_was_measured():
-    assert report.section(RESULTS) in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_page_and_report_say_what_was_measured():
+    assert report.page(RESULTS) == (ROOT / "docs/costs.md").read_text(encoding="utf-8")
     assert report.report(RESULTS) == (FOLDER / "report.md").read_text(encoding="utf-8")
 
 
 def test_charts_are_of_what_was_measured():
-    for name in ("cost", "leaks", "latency"):
-        assert report.digest(RESULTS) in (FOLDER / f"{name}.svg").read_text(encoding="utf-8")
+    for name in report.CHARTS:
+        for suffix in ("", "-dark"):
+            text = (FOLDER / f"{name}{suffix}.svg").read_text(encoding="utf-8")
+            assert report.digest(RESULTS) in text
 
 
 def test_all_that_has_to_hold_held():
@@ -39,20 +43,22 @@ def test_what_does_not_hold_is_told():
     spoiled["leaks"]["3g"]["zombies"][-1] = 100
     spoiled["latency"]["3b"]["6"] = 1.0
     spoiled["cost"]["threading"] = spoiled["cost"]["forking"]
+    spoiled["peers"]["4c"] = 0.89
+    spoiled["computing"]["4e"]["rate"]["ratio"] = 0.99
     told = [sentence for sentence, holds in report.claims(spoiled) if not holds]
-    assert [sentence[:6] for sentence in told] == ["3g has", "In 3b ", "A thre"]
+    assert [sentence[:6] for sentence in told] == ["3g has", "In 3b ", "A thre", "4c ans", "4e ans"]
 
 
 def test_its_packages_are_a_dependency_group():
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     group = re.search(r"^benchmarks = \[(.*)\]", project, re.MULTILINE)
     packages = re.findall(r', "(\w+)"', group[1])
-    assert f"install --quiet {' '.join(packages)} " in report.SECTION
+    assert f"install --quiet {' '.join(packages)} " in report.PAGE
 
 
 def test_other_designs_give_the_stages_answer(start):
     others = [sys.executable, ROOT / "benchmarks/others.py"]
-    designs = ["fork", "forking", "http", "streams", "threading"]
+    designs = ["fork", "forking", "http", "loop", "streams", "threading"]
     servers = [start(Server, [*others, design, "{port}"]) for design in designs]
     for server in servers:
         answer = server.ask().wait_for_end()
@@ -81,3 +87,24 @@ def test_wait_behind_slow_clients_is_seen():
     waits = latency.behind_3b(lambda: None, [0, 3])
     assert list(waits) == [0, 3]
     assert all(waits[slow] >= slow * latency.DELAY for slow in waits)
+
+
+@LINUX_ONLY
+def test_idle_clients_are_counted():
+    steps = []
+    found = idle.of_stage("4b", 100, lambda: steps.append(1))
+    assert found["clients"] == [0, 100]
+    assert found["threads"] == [1, 101]
+    assert found["processes"] == [1, 1]
+    assert 0 < found["memory"][0] < found["memory"][1]
+    assert None not in found["newcomer"]
+    assert len(steps) == 2
+
+
+def test_handlers_of_the_copies_compute(tmp_path):
+    for stage, (_, copy, *_) in computing.commands(tmp_path).items():
+        original = (ROOT / f"webserver{stage}.py").read_text(encoding="utf-8").splitlines()
+        lines = copy.read_text(encoding="utf-8").splitlines()
+        added = [line.strip() for line in lines if line not in original]
+        assert added == ["sum(range(200_000))"]
+        assert len(lines) == len(original) + 1

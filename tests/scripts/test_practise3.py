@@ -62,13 +62,13 @@ def test_loop_shows_the_first_failure_looks_again_and_leads_on(practise):
     said = program.output
     assert "Stage 3a: an iterative server" in said
     assert "python3 my-server.py PORT SECONDS" in said
-    assert "3a ░░░░░░░░ 0 of 6\nA client gets the answer, and the connection ends.\n" in said
+    assert "3a ░░░░░░░░ 0 of 7\nA client gets the answer, and the connection ends.\n" in said
     for word in ("Seen ", "Expected ", "Hint ", "Said ", "Again "):
         assert re.search(f"^{word}", said, re.MULTILINE), said
     program.save(right)
     wait_for(program, "All of 3a holds.", after=len(said))
     wait_for(program, "3b ░░░░░░░░ 0 of 4", after=len(said))
-    assert "3a ████████ 6 of 6" in program.output
+    assert "3a ████████ 7 of 7" in program.output
     assert "Stage 3b: an iterative server sleeps" in program.output
     wait_for(program, "Waiting for you to save", after=len(said))
     program.press_ctrl_c()
@@ -105,6 +105,7 @@ def test_log_that_the_server_writes_is_no_save(practise):
     assert "once more" not in program.output
 
 
+@pytest.mark.slow
 def test_server_is_started_as_its_command_says(practise):
     server = f"{sys.executable} {ROOT}/webserver3g.py --port {{port}} --delay {{delay}}"
     program = practise(None, "--stage", "3g", "--server", server)

@@ -182,6 +182,46 @@ def test_3g_has_no_zombie(serve, once):
     assert {row[2] for row in rows(picture)} == {"0: left to the kernel"}
 
 
+def test_4as_parent_waits_in_wait_and_its_workers_for_silent_clients(serve, once):
+    server = serve("4a", "--workers", "2")
+    server.wait_until_workers(2)
+    for _ in range(3):
+        server.connect()
+    wait_until(lambda: system.queued(server.port) == 1, "the workers have a client each")
+    picture = once(server.port)
+    assert "waits in wait," in picture
+    workers = re.findall(r"child (\d+) waits in recv", picture)
+    assert sorted(workers) == sorted(map(str, server.workers()))
+    copies = [row[2] for row in rows(picture)]
+    assert sorted(copies[:2]) == sorted(f"1: {pid}'s 4" for pid in workers)
+    assert copies[2:] == ["0: in the listen queue"]
+
+
+def test_4bs_threads_wait_for_silent_clients_and_the_first_for_others(serve, once):
+    server = serve("4b")
+    for _ in range(3):
+        server.connect()
+    wait_until(lambda: system.threads(server.pid) == 4, "each client has a thread")
+    server.wait_until_blocked()
+    picture = once(server.port)
+    assert "waits in accept(3), 4 threads (3 in recv), " in picture
+    assert "descriptors:\n" in picture  # the line is not cut off
+    assert [row[2] for row in rows(picture)] == [f"1: parent's {n}" for n in (4, 5, 6)]
+
+
+def test_4c_waits_in_epoll_for_300_clients_in_one_thread(serve, once):
+    server = serve("4c")
+    for _ in range(300):
+        server.connect()
+    server.wait_until_blocked()
+    wait_until(lambda: system.queued(server.port) == 0, "they are accepted")
+    picture = once(server.port)
+    assert "waits in epoll" in picture
+    assert "threads" not in picture
+    assert [row[2] for row in rows(picture)] == [f"1: parent's {n}" for n in range(5, 305)]
+    assert re.search(r"connections +300 +children +0 ", picture)
+
+
 # Other servers
 
 

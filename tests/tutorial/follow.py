@@ -29,7 +29,6 @@ which gives a reader the time to look, becomes one of 3.
 """
 
 import argparse
-import ctypes
 import errno
 import functools
 import importlib.util
@@ -51,7 +50,7 @@ from tutorial import chinese
 from tutorial.terminals import python, shell
 
 STAGES = [f"docs/{stage}.md" for stage in "3a 3b 3c 3d 3e 3f 3g 3h 4a 4b 4c 4d 4e".split()]
-PAGES = ["README.md", *STAGES, "docs/next.md", "docs/problems.md"]
+PAGES = ["README.md", *STAGES, "docs/next.md", "docs/practise.md", "docs/problems.md"]
 ARTICLES_PORT = 8888
 FIRST_PORT = 32768  # of the names in the pages: below are process IDs
 LONG_DELAY, SHORT_DELAY = "--delay 15", "--delay 3"
@@ -82,7 +81,6 @@ ERRORS = {
     errno.EAGAIN: "[Errno 11] Resource temporarily unavailable",
     errno.EMFILE: "[Errno 24] Too many open files",
 }
-PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
 # What a page says
 
@@ -356,18 +354,15 @@ class Run:
 
     def at_rest(self):
         """Whether nothing more comes before somebody types, or some time has passed."""
-        processes = system.processes()
-        family = {terminal.pid for terminal in self.terminals.values()}
-        while True:
-            children = {p.pid for p in processes if p.parent in family}
-            if children <= family:
-                break
-            family |= children
-        for p in processes:  # orphans, which prctl() in main() gives to us
-            if (p.parent, p.state) == (os.getpid(), system.ZOMBIE) and p.pid in self.family - family:
-                os.waitpid(p.pid, 0)
-        self.family |= family
-        return all(p.state in AT_REST for p in processes if p.pid in family)
+        shells = [terminal.pid for terminal in self.terminals.values()]
+        family = [system.process(pid) for pid in shells]
+        family += [one for pid in shells for one in system.descendants(pid)]
+        pids = {one.pid for one in family if one}
+        for one in system.children(os.getpid()):  # orphans, which guarded() gives to us
+            if one.state == system.ZOMBIE and one.pid in self.family - pids:
+                os.waitpid(one.pid, 0)
+        self.family |= pids
+        return all(one.state in AT_REST for one in family if one)
 
     def visible(self, terminal):
         """What a terminal shows, in the page's words."""
@@ -476,9 +471,6 @@ def main():
         return 0
     for name in set(os.environ) - INHERITED:
         del os.environ[name]
-    if system.LINUX:
-        # Reap the terminals' orphans, as init does, wherever PID 1 is something else.
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     status = False
     for page in options.pages:
         with tempfile.TemporaryDirectory() as folder:

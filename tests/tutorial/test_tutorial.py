@@ -3,6 +3,7 @@
 Each page is followed by a process of its own, in terminals of its own, as by a reader.
 """
 
+import pathlib
 import re
 import sys
 
@@ -12,10 +13,10 @@ from library.servers import ROOT
 from library.skips import needs
 from tutorial import follow
 
-CHAPTERS = [page for page in follow.PAGES if page not in ("README.md", "docs/problems.md")]
+CHAPTERS = follow.STAGES
 FOLLOW = [sys.executable, ROOT / "tests/tutorial/follow.py", "--port", "0"]
 # Those with sleeps in them: they start first, so that nothing waits for one at the end.
-LONGEST = ["docs/3d.md", "docs/3g.md", "docs/3b.md", "docs/next.md", "docs/3f.md"]
+LONGEST = [f"docs/3{stage}.md" for stage in "bedgfc"]
 
 
 @pytest.mark.parametrize("page", LONGEST + [page for page in follow.PAGES if page not in LONGEST])
@@ -87,7 +88,7 @@ def test_page_that_is_not_true_is_repaired_where_it_is_not(start, tmp_path):
         assert untrue.count(true) == 1
         untrue = untrue.replace(true, lie)
     page.write_text(untrue, encoding="utf-8")
-    program = start(Program, [*FOLLOW, "--patience", "5", page])
+    program = start(Program, [*FOLLOW, "--patience", "2", page])
     assert program.wait(100) == 1, program.errors
     assert page.read_text(encoding="utf-8") == TRUE
     told = re.findall(r"3f\.md, line (\d+)", program.output)
@@ -153,8 +154,8 @@ def test_lines_may_come_in_another_order_where_the_page_says_so():
 @pytest.mark.parametrize("page", follow.PAGES)
 def test_page_has_no_block_that_nothing_checks(page):
     elsewhere = {"mermaid"}
-    if page == "README.md":  # test_conventions.py and test_grading.py
-        elsewhere |= {"sh", "python", "text"}
+    if page in ("README.md", "docs/practise.md"):  # test_conventions.py and test_grading.py
+        elsewhere |= {"sh", "python", "text", "yaml"}
     checked = {"console", "pycon", "diff", "python"}
     text = (ROOT / page).read_text(encoding="utf-8")
     languages = {block.language for block in follow.blocks(text)}
@@ -178,26 +179,42 @@ def headings(page):
     return [re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in lines]
 
 
-def test_contents_list_every_chapter_in_its_order():
+def test_table_of_stages_has_every_chapter_in_its_order():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\d\. \[[^]]*\]\((.*?)\)", text, flags=re.MULTILINE) == CHAPTERS
+    linked = re.findall(r"^\| \[(\w+)\]\((.*?)\) \|", text, flags=re.MULTILINE)
+    assert linked == [(page[5:7], page) for page in CHAPTERS]
 
 
-@pytest.mark.parametrize("page", CHAPTERS[:-1])
+@pytest.mark.parametrize("page", CHAPTERS)
 def test_chapter_has_its_parts_in_order(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    stage = re.search(r"3\w", page)[0]
-    changes = [] if stage in ("3g", "3h") else [f"What changes in 3{chr(ord(stage[1]) + 1)}"]
     parts = re.findall(r"^## (.*)", text, flags=re.MULTILINE)
-    assert parts == ["See it", "Why", *changes, "Recap", "Exercises"]
-    see, _, why = text.partition("\n## Why\n")
+    changes = {"docs/3a.md": ["The code"], "docs/3h.md": []}.get(page, ["What changed"])
+    no_cure = [part for part in parts if part != "What looks like the cure"]
+    assert no_cure == ["See it", *changes, "Why", "Recap", "Exercises"]
+    assert parts in (no_cure, [*no_cure[:-2], "What looks like the cure", *no_cure[-2:]])
+    before, see, *_, exercises = re.split(r"^## .*\n", text, flags=re.MULTILINE)
+    words = before.partition("[Contents]")[2].partition("\n")[2].split()
+    assert len(words) <= 40 or page == "docs/3h.md"  # which begins with an exercise
     assert "?*" in see  # what do you expect?
-    assert why.startswith("\n```mermaid\n")  # the drawing comes before the words
-    exercises = text.partition("\n## Exercises\n")[2]
-    assert len(re.findall(r"^\d\. ", exercises, flags=re.MULTILINE)) >= 3
-    assert exercises.count("<details>") == len(re.findall(r"^\d\. ", exercises, re.MULTILINE))
-    *_, last = re.split(r"^\d\. ", exercises, flags=re.MULTILINE)
-    assert "graded" in last and "--server" in last
+    each = re.split(r"^\d\. ", exercises, flags=re.MULTILINE)[1:]
+    assert len(each) >= 3 and all(exercise.count("<details>") == 1 for exercise in each)
+    assert "graded" in each[-1] and "--server" in each[-1]
+
+
+@pytest.mark.parametrize("page", CHAPTERS[: CHAPTERS.index("docs/3h.md")])
+def test_chapter_gives_nothing_away_and_leads_on(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    _, _, changed, *_, recap, exercises = re.split(r"^## .*\n", text, flags=re.MULTILINE)
+    number = CHAPTERS.index(page)
+    old, new, after = (pathlib.Path(CHAPTERS[n]).stem for n in (number - 1, number, number + 1))
+    heads = re.compile(r"^--- webserver(\w+)\.py\n\+\+\+ webserver(\w+)\.py$", re.MULTILINE)
+    assert heads.findall(text) == heads.findall(changed) == ([(old, new)] if number else [])
+    assert "\n```mermaid\n" in text
+    assert 4 <= len(re.findall(r"^- \[ \] ", recap, flags=re.MULTILINE)) <= 7
+    last, _, question = exercises.rpartition("</details>")
+    assert 0 <= last.rfind("practise3.py") < last.rfind("--server")
+    assert "?" in question and f"]({after}.md)" in question
 
 
 @pytest.mark.parametrize("page", follow.PAGES)
