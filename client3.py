@@ -41,7 +41,7 @@ def run_client(options, report):
             connection = socket.create_connection(address, timeout=time_left())
             connection.sendall(request.encode())
             connections.append(connection)
-        except (OSError, OverflowError, UnicodeError) as error:
+        except (OSError, UnicodeError) as error:
             report(reason(error))
     for connection in connections:
         try:
@@ -107,7 +107,8 @@ def parse_options():
     parser.add_argument("--timeout", type=float, default=10, metavar="SECONDS",
                         help="for the answers to each process (default: %(default)s)")
     options = parser.parse_args()
-    for name, most in ("max_clients", 10000), ("max_conns", 10000), ("timeout", 86400):
+    limits = {"port": 65535, "max_clients": 10000, "max_conns": 10000, "timeout": 86400}
+    for name, most in limits.items():
         if not 0 < getattr(options, name) <= most:
             option = "--" + name.replace("_", "-")
             parser.error(f"argument {option}: must be above 0, and at most {most}")

@@ -58,13 +58,15 @@ OPTIONS = parse_options()  # before the libraries are loaded, which takes a whil
 
 try:
     import psutil
+
+    psutil.Process.net_connections  # since version 6
     from rich.console import Console, Group
     from rich.live import Live
     from rich.segment import Segment
     from rich.table import Table
     from rich.text import Text
     from rich.tree import Tree
-except ImportError as error:
+except (AttributeError, ImportError) as error:
     sys.exit(f"{error}. Type .venv/bin/pip install 'rich>=12.4' 'psutil>=6'")
 
 LINUX = sys.platform == "linux"
@@ -142,11 +144,11 @@ def sockets_with(port):
     """
     try:
         ends = {(port, 0), (0, port)}
-        return [found for pair in ends for found in sockets_of_the_kernel(*pair)]
+        return [one for pair in ends for one in sockets_of_the_kernel(*pair)]
     except (AttributeError, OSError):
-        found = {one for pid in psutil.pids() for one in sockets_of(pid).values()}
-        found = [one for one in found if one.state in MEANING]
-        return [one for one in found if port in (0, one.own[1], one.other[1])]
+        sockets = {one for pid in psutil.pids() for one in sockets_of(pid).values()}
+        sockets = [one for one in sockets if one.state in MEANING]
+        return [one for one in sockets if port in (0, one.own[1], one.other[1])]
 
 
 def sockets_of_the_kernel(own_port, other_port):
@@ -195,12 +197,12 @@ def unpacked(family, message):
 
 def sockets_of(pid):
     """The TCP sockets of a process by its descriptors, for other systems; {} if hidden."""
-    found = {}
+    sockets = {}
     with contextlib.suppress(*GONE, *HIDDEN):
         for one in psutil.Process(pid).net_connections("tcp"):
             own, other = (tuple(end) or ("", 0) for end in (one.laddr, one.raddr))
-            found[one.fd] = Socket(one.status, own, other, f"socket:{own}{other}")
-    return found
+            sockets[one.fd] = Socket(one.status, own, other, f"socket:{own}{other}")
+    return sockets
 
 
 # What the system knows of processes
@@ -262,19 +264,19 @@ def call(pid):
 
 def descriptors(pid):
     """What the descriptors of a process refer to, by their numbers; None if hidden."""
-    found = {}
+    targets = {}
     try:
         if not LINUX:
-            found = {file.fd: file.path for file in psutil.Process(pid).open_files()}
-            found.update((fd, one.name) for fd, one in sockets_of(pid).items())
+            targets = {file.fd: file.path for file in psutil.Process(pid).open_files()}
+            targets.update((fd, one.name) for fd, one in sockets_of(pid).items())
         for number in os.listdir(f"/proc/{pid}/fd") if LINUX else []:
             with contextlib.suppress(*GONE):
-                found[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
+                targets[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
     except GONE:
         return {}
     except HIDDEN:
         return None
-    return dict(sorted(found.items()))
+    return dict(sorted(targets.items()))
 
 
 def children(one):
@@ -296,15 +298,15 @@ def family(pid, before=()):
     before is what this returned last: what was a zombie then is not looked at again.
     """
     zombies = {one.pid: one for one in before if one.state == ZOMBIE}
-    found, to_do = [], [pid]
+    members, to_do = [], [pid]
     while to_do:
         pid = to_do.pop()
         one = zombies.get(pid) or process(pid)
         if one:
-            found.append(one)
+            members.append(one)
             if one.state != ZOMBIE:
                 to_do += reversed(children(one))
-    return found
+    return members
 
 
 # One look
@@ -382,8 +384,8 @@ class Watcher:
 
     def server(self):
         """All that can be seen of the server now; None if there is none."""
-        found = sockets_with(self.port or 0)
-        listening = [one for one in found if one.state == "LISTEN"]
+        sockets = sockets_with(self.port or 0)
+        listening = [one for one in sockets if one.state == "LISTEN"]
         listening = [one for one in listening if self.port in (None, one.own[1])]
         if self.port and not listening:
             return None
@@ -399,7 +401,7 @@ class Watcher:
         first = next(iter(own or (listening if self.port else [])), None)
         return Look(
             time.strftime("%H:%M:%S"), first, processes, command(pid), pending(pid),
-            limit(pid), *self.connections(found, first, copies),
+            limit(pid), *self.connections(sockets, first, copies),
         )  # fmt: skip
 
     def owner(self, listening):
@@ -414,16 +416,16 @@ class Watcher:
 
         if self.seen and self.seen.family and has_one(self.seen.family[0].pid):
             return self.seen.family[0].pid
-        found = [process(pid) for pid in psutil.pids() if has_one(pid)]
-        found = {one.pid: one.parent for one in found if one}
-        return next((pid for pid, parent in found.items() if parent not in found), None)
+        holders = [process(pid) for pid in psutil.pids() if has_one(pid)]
+        parents = {one.pid: one.parent for one in holders if one}
+        return next((pid for pid, parent in parents.items() if parent not in parents), None)
 
-    def connections(self, found, listening, copies):
+    def connections(self, sockets, listening, copies):
         """The connections to the server, its clients, and how many are kept out."""
         if not listening:
             return [], {}, 0
         port = listening.own[1]
-        by_ends = {(one.own, one.other): one for one in found if one.state != "LISTEN"}
+        by_ends = {(one.own, one.other): one for one in sockets if one.state != "LISTEN"}
         connections, kept_out = [], 0
         for (own, other), one in by_ends.items():
             opposite = by_ends.get((other, own))
@@ -613,9 +615,10 @@ class Picture:
         widths = {"client": 15, "port": 5, "client end": 11, "server end": 12}
         for heading, width in {**widths, "copies of its descriptor": None}.items():
             table.add_column(heading, width=width, no_wrap=True)
-        for found in self.look.connections[:rows]:
-            ends = [one.state if one else "-" for one in (found.client, found.server)]
-            table.add_row(self.program(found), str(found.address[1]), *ends, self.copies(found))
+        for connection in self.look.connections[:rows]:
+            ends = [one.state if one else "-" for one in (connection.client, connection.server)]
+            client = self.program(connection), str(connection.address[1])
+            table.add_row(*client, *ends, self.copies(connection))
         yield table
         if len(self.look.connections) > rows:
             yield line(f"+{len(self.look.connections) - rows} more connections")
@@ -624,25 +627,25 @@ class Picture:
         for state in sorted(states - {"ESTABLISHED"}):
             yield line(f"{state}: {MEANING[state]}")
 
-    def program(self, found):
+    def program(self, connection):
         """What is known of a connection's client, besides its port."""
-        if not found.client:
-            return found.address[0]
-        if not found.client.name:
+        if not connection.client:
+            return connection.address[0]
+        if not connection.client.name:
             return "(gone)"
-        return self.watcher.programs.get(found.client.name, "another user's")
+        return self.watcher.programs.get(connection.client.name, "another user's")
 
-    def copies(self, found):
+    def copies(self, connection):
         """Who has a descriptor of the server's end of a connection."""
-        if not found.server:
+        if not connection.server:
             return "-"
-        if not found.server.name:
-            waits = found.server.state in ("ESTABLISHED", "CLOSE_WAIT")
+        if not connection.server.name:
+            waits = connection.server.state in ("ESTABLISHED", "CLOSE_WAIT")
             return "0: in the listen queue" if waits else "0: left to the kernel"
-        if not found.copies:
+        if not connection.copies:
             return "hidden: another user's"
         parent = self.look.family[0].pid
-        parts = [f"{'parent' if pid == parent else pid}'s {n}" for pid, n in found.copies]
+        parts = [f"{'parent' if pid == parent else pid}'s {n}" for pid, n in connection.copies]
         return f"{len(parts)}: " + fitting(parts, ", ", self.columns - 55)
 
     def counts(self):

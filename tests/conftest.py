@@ -13,7 +13,7 @@ from library.servers import StageServer
 
 pytest_plugins = ["grading.grader"]
 AT_ONCE = 4  # tests mostly wait
-DESCRIPTORS = 512
+DESCRIPTORS = 1024
 
 
 @pytest.hookimpl(tryfirst=True)

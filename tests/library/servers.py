@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import itertools
 import os
 import pathlib
 import re
@@ -151,10 +152,7 @@ class Server(Program):
     def descriptors(self):
         """What system.descriptors() says of it. Raises AssertionError if it has ended."""
         self.assert_running()
-        try:
-            return system.descriptors(self.pid)
-        except PermissionError as error:
-            raise unittest.SkipTest(f"root cannot look into another user's process: {error}")
+        return system.descriptors(self.pid)
 
     def listen_socket(self):
         """What system.descriptors() says of its listening socket."""
@@ -269,10 +267,12 @@ class Server(Program):
     def stop(self):
         """Stop it, but not its children (SIGSTOP, signal(7)), and see it stopped."""
         self.send_signal(signal.SIGSTOP)
-        wait_until(
-            lambda: system.process(self.pid).state == "T",
-            "the server is stopped",
-        )
+
+        def stopped():
+            self.assert_running()
+            return system.process(self.pid).state == "T"
+
+        wait_until(stopped, "the server is stopped")
 
     def go_on(self):
         """Let it go on after stop() (SIGCONT)."""
@@ -416,9 +416,17 @@ def user_with_few_processes(count, capabilities=READS_ALL):
         capabilities = NOTHING
     if why_no_other_user(capabilities):
         raise unittest.SkipTest(why_no_other_user(capabilities))
-    # One for each server: what is left of the one before is not counted.
-    user = 20000 + free_port()
-    return {"wrapper": as_user(user, capabilities), "limits": {resource.RLIMIT_NPROC: count}}
+    wrapper = as_user(unused_user(), capabilities)
+    return {"wrapper": wrapper, "limits": {resource.RLIMIT_NPROC: count}}
+
+
+def unused_user():
+    """The number of a user who runs nothing, and whom no other test becomes.
+
+    No two servers have the same: what is left of the one before would be counted.
+    """
+    users = (20000 + free_port() for _ in itertools.count())
+    return next(user for user in users if system.tasks_of_user(user) == 0)
 
 
 def as_user(user, capabilities):
@@ -434,7 +442,7 @@ def why_no_other_user(capabilities):
     """Why root cannot run Python as another user with capabilities; '' if that works."""
     if shutil.which("setpriv") is None:
         return "there is no setpriv"
-    command = [*as_user(20000 + free_port(), capabilities), sys.executable, "-c", ""]
+    command = [*as_user(unused_user(), capabilities), sys.executable, "-c", ""]
     tried = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8")
     return f"root cannot be another user here: {tried.stderr.strip()}" if tried.returncode else ""
 
@@ -473,8 +481,8 @@ def wait_until_counted(server, paths):
     for path in paths:
         what = f"a line with 'Request', its number, and GET {path}"
         wait_until_printed(server, rf"(?i)request \d+\b.*GET {path}\b", what)
-    found = {path: int(number) for number, path in re.findall(COUNTED, server.output)}
-    return [found[path] for path in paths]
+    numbers = {path: int(number) for number, path in re.findall(COUNTED, server.output)}
+    return [numbers[path] for path in paths]
 
 
 def assert_one_thread(server):

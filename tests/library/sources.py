@@ -14,16 +14,16 @@ def script(stage):
 def pieces(stage):
     """The functions, the constants and the last block of a script, by their names."""
     lines = script(stage).splitlines()
-    found = {}
+    segments = {}
     for node in ast.parse("\n".join(lines)).body:
         segment = "\n".join(lines[node.lineno - 1 : node.end_lineno])
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            found[node.name] = segment
+            segments[node.name] = segment
         elif isinstance(node, ast.Assign):
-            found[node.targets[0].id] = segment
+            segments[node.targets[0].id] = segment
         elif isinstance(node, ast.If):
-            found["__main__"] = segment
-    return found
+            segments["__main__"] = segment
+    return segments
 
 
 OPTIONS = ("def parse_options():", "def main():")
@@ -36,7 +36,7 @@ def difference(old, new, left_out=()):
     function that it is in. Changes in the functions left_out, their first lines, are not.
     """
     texts = [script(stage).splitlines() for stage in (old, new)]
-    found, shown = [], False
+    changes, shown = [], False
     for line in difflib.unified_diff(*texts, n=1, lineterm=""):
         if line.startswith(("---", "+++")):
             continue
@@ -47,5 +47,5 @@ def difference(old, new, left_out=()):
             line += f" {heads[-1]}" if heads else ""
             shown = shown and not (heads and heads[-1] in left_out)
         if shown:
-            found.append(line)
-    return [f"--- webserver{old}.py", f"+++ webserver{new}.py", *found]
+            changes.append(line)
+    return [f"--- webserver{old}.py", f"+++ webserver{new}.py", *changes]

@@ -3,11 +3,13 @@
 Read from /proc on Linux (proc(5)), asked of ps, lsof and netstat elsewhere.
 """
 
+import contextlib
 import ctypes
 import math
 import os
 import subprocess
 import sys
+import unittest
 from typing import NamedTuple
 
 LINUX = sys.platform == "linux"
@@ -37,17 +39,17 @@ def children(pid):
         lists = [read(f"/proc/{pid}/task/{thread}/children") for thread in threads]
     except FileNotFoundError:  # another system, or a kernel that does not list them
         return [one for one in processes() if one.parent == pid]
-    found = (process(child.decode()) for children in lists for child in children.split())
-    return [one for one in found if one]
+    now = (process(child.decode()) for children in lists for child in children.split())
+    return [child for child in now if child]
 
 
 def descendants(pid):
     """The children of a process, theirs, and so on, zombies among them."""
-    found = children(pid)
-    for one in found:  # which grows meanwhile
+    family = children(pid)
+    for one in family:  # which grows meanwhile
         if one.state != ZOMBIE:
-            found += children(one.pid)
-    return found
+            family += children(one.pid)
+    return family
 
 
 def adopt_orphans():
@@ -62,8 +64,8 @@ def processes():
         rows = run("ps", "-axo", "pid=,ppid=,pgid=,state=").splitlines()
         fields = [row.split() for row in rows]
         return [Process(int(f[0]), int(f[1]), int(f[2]), f[3][0]) for f in fields]
-    found = (process(name) for name in os.listdir("/proc") if name.isdigit())
-    return [one for one in found if one]
+    now = (process(name) for name in os.listdir("/proc") if name.isdigit())
+    return [one for one in now if one]
 
 
 def process(pid):
@@ -97,25 +99,27 @@ def descriptors(pid):
 
     A dict from number to text, such as {0: '/dev/null', 3: 'socket:[4711]'}: two
     descriptors with the same text after a fork refer to the same socket.
-    Raises FileNotFoundError (Linux) if there is no such process.
+    Raises FileNotFoundError (Linux) if there is no such process, and SkipTest if it is
+    another user's and may not be looked into: in a container root may lack CAP_SYS_PTRACE
+    (proc_pid_fd(5)).
     """
+    targets = {}
     if not LINUX:
         listing = run("lsof", "-a", "-p", str(pid), "-d", "0-65535", "-nP", "-Fftdn")
-        found, number = {}, None
         for line in listing.splitlines():
             if line[0] == "f":
                 number = int(line[1:])
-                found[number] = ""
+                targets[number] = ""
             elif line[0] in "tdn":
-                found[number] += f"{line[1:]} "
-        return found
-    found = {}
-    for number in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            found[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
-        except FileNotFoundError:
-            pass  # closed meanwhile
-    return found
+                targets[number] += f"{line[1:]} "
+        return targets
+    try:
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                targets[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
+    except PermissionError as error:
+        raise unittest.SkipTest(f"another user's process may not be looked into: {error}") from None
+    return targets
 
 
 def sockets(pid):
@@ -205,8 +209,8 @@ def longest_queue():
 
 def queued(port):
     """How many connections wait to be accepted on a port; None if nobody listens."""
-    found = listening(port)
-    return found and found[1]
+    listener = listening(port)
+    return listener and listener[1]
 
 
 def reachable(port):
@@ -214,8 +218,10 @@ def reachable(port):
 
     True where that cannot be seen, as on macOS.
     """
-    found = [row for row in tcp(port) if (row.state, row.port) == (LISTENING, port)] if LINUX else []
-    return not found or any(row.local for row in found)
+    if not LINUX:
+        return True
+    listeners = [row for row in tcp(port) if (row.state, row.port) == (LISTENING, port)]
+    return not listeners or any(row.local for row in listeners)
 
 
 def accepted(port, client_port):
