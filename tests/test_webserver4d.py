@@ -68,7 +68,8 @@ def test_requests_at_the_same_time_are_counted(serve):
 def test_waits_at_rest_for_a_free_descriptor(serve):
     """Without a free descriptor it goes on, without working in vain.
 
-    Hint: accept fails then. Await a second's sleep before you call it again.
+    Hint: accept fails then. Await a second's sleep before you call it again. (That of
+    asyncio.start_server tries as often as its backlog says, each second.)
     Again: ulimit -n 64 before the server starts, and 64 silent clients
     """
     assert_survives_without_descriptors(serve)

@@ -368,21 +368,6 @@ MUTANTS = [
      "Requests that come together are counted right, although they overlap: 1 to 20."),
     ("4d", "accepts in vain without descriptors", "await asyncio.sleep(1)",
      "await asyncio.sleep(0)", AT_REST),
-    ("4d", "written with streams", "    asyncio.run(serve_forever(listen_socket, options.delay))\n",
-     "    async def handle(reader, writer):\n"
-     "        global requests\n"
-     "        request = await reader.read(64 * 1024)\n"
-     "        if request:\n"
-     "            writer.write(RESPONSE)\n"
-     "            requests += 1\n"
-     "            show(f'Request {requests}: {request!r}')\n"
-     "            await asyncio.sleep(options.delay)\n"
-     "        writer.close()\n"
-     "    async def serve():\n"
-     "        await asyncio.start_server(handle, sock=listen_socket, backlog=1024)\n"
-     "        await asyncio.sleep(1000)\n"
-     "    asyncio.run(serve())\n",
-     None),
 
     ("4e", "one worker", *ONE_WORKER, EACH_PROCESSOR),
     ("4e", "prints no number", ", request {requests}", "", EACH_PROCESSOR),
