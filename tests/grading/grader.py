@@ -156,6 +156,8 @@ class Grader:
                     f"{item.nodeid} has no docstring. Write one: its first sentence is the claim"
                     ' that grading prints, and "Hint: ..." helps where it does not hold.'
                 )
+        # In the order of the file, whatever plugin has shuffled them: some depend on others.
+        items.sort(key=lambda item: item.location[:2])
         if config.getoption("--claims") == "behaviour":
             printed = [item for item in items if item.function.__doc__.startswith(ALSO_ASKED)]
             items[:] = [item for item in items if item not in printed]

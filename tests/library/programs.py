@@ -13,6 +13,7 @@ import re
 import resource
 import signal
 import subprocess
+import sys
 import tempfile
 import termios
 import time
@@ -233,9 +234,13 @@ def clean_environment():
 
 
 def read_file(file):
-    """All of an open file, as text. Leaves its position, which others share, alone."""
+    """All of an open file, as text. Leaves its position, which others share, alone.
+
+    The encoding is the locale's, which the programs have inherited and print in.
+    """
     size = os.fstat(file.fileno()).st_size
-    return os.pread(file.fileno(), size, 0).decode(errors="backslashreplace")
+    written = os.pread(file.fileno(), size, 0)
+    return written.decode(sys.getfilesystemencoding(), errors="backslashreplace")
 
 
 @contextlib.contextmanager

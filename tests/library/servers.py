@@ -232,7 +232,7 @@ class Server(Program):
 
     @contextlib.contextmanager
     def only(self, worker):
-        """While this lasts, all workers but one are stopped: it has to accept (SIGSTOP)."""
+        """While this lasts, all workers but one are stopped (SIGSTOP): it has to accept. None: all."""
         others = [pid for pid in self.workers() if pid != worker]
 
         def stopped():

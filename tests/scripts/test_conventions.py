@@ -340,6 +340,7 @@ def test_signal_to_the_parent_alone_ends_the_workers_with_it(serve, stage, numbe
     assert server.errors == ""
 
 
+@needs_queue(25)
 def test_3gs_memory_is_the_same_after_hundreds_of_connections(serve):
     server = serve("3g")
 
@@ -374,11 +375,12 @@ def test_whatever_came_gets_the_whole_answer_and_is_shown_safely(serve, stage):
 
 
 def send_at_once(server, data):
-    """A connection on which all of data has come before the server looks at it."""
-    server.stop()
-    client = server.connect()
-    client.send(data)
-    server.go_on()
+    """A connection on which all of data has come before the server, or a worker, looks at it."""
+    with server.only(None):  # no worker
+        server.stop()
+        client = server.connect()
+        client.send(data)
+        server.go_on()
     return client
 
 
