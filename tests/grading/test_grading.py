@@ -278,7 +278,7 @@ def test_class_is_graded_in_one_table(start, tmp_path):
     rows = [line.split(None, 1) for line in graded.output.splitlines()[1:5]]
     words = {row[0].split("/")[-2]: row[1] for row in rows}
     assert words == {
-        "empty": "missing", "right": "holds", "silent": "does not start", "wrong": "1 of 6 fail",
+        "empty": "missing", "right": "holds", "silent": "does not start", "wrong": "1 of 7 fail",
     }  # fmt: skip
     assert "Your server ended with status 3" in graded.output
     assert "Not tried: this fails above: A client that connects" in graded.output
