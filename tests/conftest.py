@@ -12,7 +12,7 @@ from library.programs import guarded
 from library.servers import StageServer
 
 pytest_plugins = ["grading.grader"]
-AT_ONCE = 4  # tests mostly wait
+AT_ONCE = 6  # tests mostly wait
 DESCRIPTORS = 1024
 
 

@@ -314,7 +314,7 @@ def test_page_grades_the_server_as_it_says(start, tmp_path):
     source, tests, server, printed = example()
     (tmp_path / "my-server.py").write_text(source, encoding="utf-8")
     server = server.replace("my-server.py", str(tmp_path / "my-server.py"))
-    grade = [sys.executable, "-m", "pytest", tests, "--server", server]
+    grade = [sys.executable, "-m", "pytest", tests, "--server", server, "--patience=2"]
     program = start(Program, grade, cwd=ROOT)
     assert program.wait(60) == 1
     said = program.output.replace(f"{tmp_path}/", "")

@@ -86,6 +86,7 @@ def test_stage_is_remembered_and_gone_to(practise):
     assert "Stage 3d" in again.output
 
 
+@pytest.mark.slow
 def test_save_in_the_midst_of_a_grading_starts_over(practise):
     program = practise("import time\ntime.sleep(600)\n")
     wait_until(lambda: len(program.processes()) > 2, "the server is started")
@@ -97,6 +98,7 @@ def test_save_in_the_midst_of_a_grading_starts_over(practise):
     wait_until(lambda: len(program.processes()) == 1, "what was graded is gone")
 
 
+@pytest.mark.slow
 def test_log_that_the_server_writes_is_no_save(practise):
     logs = "open(__file__ + '.log', 'a').write('started')\nraise SystemExit(3)\n"
     program = practise(logs)
