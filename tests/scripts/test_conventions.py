@@ -341,6 +341,7 @@ def test_signal_to_the_parent_alone_ends_the_workers_with_it(serve, stage, numbe
     assert server.errors == ""
 
 
+@pytest.mark.slow
 @needs_queue(25)
 def test_3gs_memory_is_the_same_after_hundreds_of_connections(serve):
     server = serve("3g")
