@@ -225,7 +225,7 @@ def kill_all(groups, mark, among):
 
 
 # What would change how Python, curl or a library that draws tables behaves
-CHANGES = re.compile(r"(?i)python.*|.*_proxy|(force|no|cli)_?color.*|columns|lines|term")
+CHANGES = re.compile(r"(?i)py(thon|test).*|.*_proxy|(force|no|cli)_?color.*|columns|lines|term")
 
 
 def clean_environment():

@@ -379,7 +379,7 @@ def own_ports():
         except OSError:
             taken.close()
             continue
-        _taken.append(taken)
+        _taken.append(taken.detach())  # open as long as this process is
         yield from range(first, first + 100)
 
 

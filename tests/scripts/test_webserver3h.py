@@ -94,7 +94,7 @@ def server():
     try:
         yield server
         server.wait_until_children(0)
-        assert server.descriptors() == descriptors
+        wait_until(lambda: server.descriptors() == descriptors, "no descriptor is left")
         assert "collected" not in server.errors  # by the validator: not closed
     finally:
         server.kill()
