@@ -827,6 +827,7 @@ def test_no_client_waits_for_a_log_that_nobody_reads(start):
 
 
 def test_log_line_says_who_asked_for_what_and_is_safe_to_print(server):
+    server.wait_until_children(0)  # others print no more
     server.get("/digest?log")
     server.ask_for("GET /\x1b[31m\xe4 HTTP/1.1\r\nHost: here\r\n\r\n")
     client = server.send("GET /whole")
