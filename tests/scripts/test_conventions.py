@@ -322,10 +322,13 @@ def test_workers_that_end_at_once_become_no_storm_of_forks(serve):
 
 @LINUX_ONLY
 def test_4a_goes_on_with_fewer_workers_when_fork_fails(serve):
-    server = serve("4a", processes=3)  # itself and two workers
-    assert len(server.wait_until_workers(2)) == 2
-    assert server.ask().wait_for_end() == RESPONSE
-    assert server.errors.startswith("fork failed, 2 workers: [Errno 11]")
+    server = serve("4a", processes=100)
+    worker, *_ = server.wait_until_workers(4)
+    with server.soft_limit(resource.RLIMIT_NPROC, 0):
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: server.errors.endswith("\n"), "it says that fork fails")
+        assert server.ask().wait_for_end() == RESPONSE
+    assert server.errors.startswith("fork failed, 3 workers: [Errno 11]")
     assert server.errors.count("\n") == 1
 
 
