@@ -5,6 +5,8 @@ import json
 import re
 import sys
 
+import pytest
+
 from library.servers import ROOT, Server
 from library.skips import LINUX_ONLY, needs
 
@@ -56,6 +58,7 @@ def test_its_packages_are_a_dependency_group():
     assert f"install --quiet {' '.join(packages)} " in report.PAGE
 
 
+@pytest.mark.slow
 def test_other_designs_give_the_stages_answer(start):
     others = [sys.executable, ROOT / "benchmarks/others.py"]
     designs = ["fork", "forking", "http", "loop", "streams", "threading"]
@@ -75,6 +78,7 @@ def test_loop_in_c_gives_the_same_answer(start, tmp_path):
     assert start(Server, commands["c"]).ask().wait_for_end() == ours
 
 
+@pytest.mark.slow
 def test_leaks_are_seen():
     steps = []
     looks = leaks.leaks("3d", 100, lambda: steps.append(1))
