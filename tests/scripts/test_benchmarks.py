@@ -6,7 +6,6 @@ import re
 import sys
 
 import pytest
-
 from library.servers import ROOT, Server
 from library.skips import LINUX_ONLY, needs
 
