@@ -263,7 +263,7 @@ NO_DESCRIPTOR = "accept failed, trying again: [Errno 24] Too many open files"
 @LINUX_ONLY
 @pytest.mark.parametrize("stage", GIVEN_UP)
 def test_want_of_processes_or_of_descriptors_is_said_and_survived(serve, stage):
-    server = serve(stage, processes=100)
+    server = serve(stage, processes=10_000)
     before = server.descriptors()
     with server.soft_limit(resource.RLIMIT_NPROC, 0):
         for n in (1, 2):
@@ -322,7 +322,7 @@ def test_workers_that_end_at_once_become_no_storm_of_forks(serve):
 
 @LINUX_ONLY
 def test_4a_goes_on_with_fewer_workers_when_fork_fails(serve):
-    server = serve("4a", processes=100)
+    server = serve("4a", processes=10_000)
     worker, *_ = server.wait_until_workers(4)
     with server.soft_limit(resource.RLIMIT_NPROC, 0):
         os.kill(worker, signal.SIGKILL)

@@ -726,7 +726,7 @@ def test_milliseconds_count_from_the_first_byte(server):
 
 @LINUX_ONLY
 def test_it_goes_on_when_accept_or_fork_fails(start):
-    server = start(ApplicationServer, **user_with_few_processes(100))
+    server = start(ApplicationServer, **user_with_few_processes(10_000))
     with server.soft_limit(resource.RLIMIT_NOFILE, len(server.descriptors())):
         waiting = server.ask("/digest")
         wait_until(lambda: "accept failed" in server.errors, "it says that accept fails")
