@@ -303,6 +303,27 @@ def test_ctrl_c_ends_the_grading_of_a_class(start, tmp_path):
     wait_until(lambda: graded.processes() == [], "nothing that it started is left")
 
 
+# Tests that are started by a test: they print the PID of what they have started themselves.
+INNER = """if True:
+    import sys
+    sys.path.insert(0, sys.argv[1])
+    from library.programs import Program, guarded
+    with guarded():
+        program = Program(["sleep", "600"])
+        print(program.pid, flush=True)
+        program.popen.wait()
+"""
+
+
+@LINUX_ONLY  # elsewhere a process has no mark
+def test_program_that_inner_tests_have_started_is_gone_when_these_are_killed(start):
+    inner = start(Program, [sys.executable, "-c", INNER, ROOT / "tests"])
+    pid = int(wait_until(lambda: inner.output.endswith("\n") and inner.output, "it prints the PID"))
+    wait_until(lambda: b"sleep" in command_line(pid), "the program is started")
+    inner.kill()
+    assert pid not in [one.pid for one in system.processes() if one.state != system.ZOMBIE]
+
+
 def command_line(pid):
     """The words of a process's command, each with a 0 byte after it (proc(5)); b'' if it is gone."""
     with contextlib.suppress(OSError):

@@ -88,6 +88,8 @@ class Program:
         self._terminal = None
         self._prints_without_end = False
         self._mark = f"{MARK}{next(self.numbers)}."
+        # Tests may start tests, as practise3.py does: what these start has the marks of both.
+        marks = os.environ.get("WEBSERVER3_MARK", "") + self._mark
         if terminal:
             self._terminal, stdout = pty.openpty()
             os.set_blocking(self._terminal, False)
@@ -107,7 +109,7 @@ class Program:
                 stdin=stdout if keyboard else subprocess.DEVNULL,
                 stdout=stdout or self._stdout,
                 stderr=stdout if terminal else self._stderr,
-                env={**clean_environment(), "WEBSERVER3_MARK": self._mark, **(env or {})},
+                env={**clean_environment(), "WEBSERVER3_MARK": marks, **(env or {})},
                 cwd=cwd,
                 start_new_session=True,
                 preexec_fn=prepare if limits or keyboard else None,
