@@ -22,6 +22,8 @@ A reader types what a page shows, so a page is its own test. A writer has to kno
   its section. (The rest is run if the block only looks, with ps or watch3.py.)
 - A diff block is the difference of two stages, without help texts, options and main. A
   python block is an excerpt of the page's stage: whole functions and constants.
+- Files that the reader makes: "python visits.py" is saved under that name, and so is what
+  "diff webserver4w.py" makes of a copy of the script that its first line names.
 
 Where a step is true, its lines stay as they are: a repair changes what was wrong.
 On another port than 8888, where many pages are followed at once, a delay of 15 seconds,
@@ -279,6 +281,8 @@ class Run:
         if block.language in PROMPTS:
             return self.run_block(block)
         stage = re.search(r"\b([34]\w)\.md$", self.page)
+        if block.language in ("python", "diff") and block.marks:
+            return self.save(block)
         if block.language == "diff":
             files = " ".join(block.lines[:2])
             true = difference(*re.findall(r"webserver([34]\w)\.py", files), left_out=OPTIONS)
@@ -289,6 +293,22 @@ class Run:
         if true != block.lines:
             self.say(block.start, "not as in the files", true, block.lines)
         return true
+
+    def save(self, block):
+        """Write the file that a reader makes of a block. Returns the block's lines."""
+        text = "\n".join([*block.lines, ""])
+        if block.language == "diff":
+            text = (ROOT / block.lines[0].split()[1]).read_text(encoding="utf-8")
+            for hunk in re.split(r"^@@.*\n", "\n".join(block.lines), flags=re.MULTILINE)[1:]:
+                old, new = (
+                    "\n".join(line[1:] for line in hunk.splitlines() if line[:1] in kept)
+                    for kept in (" -", " +")
+                )
+                if text.count(old) != 1:
+                    self.say(block.start, "it has to be there once", [f"{text.count(old)} times"], [old])
+                text = text.replace(old, new)
+        pathlib.Path(self.folder, block.marks[0]).write_text(text, encoding="utf-8")
+        return block.lines
 
     def run_block(self, block):
         """Run a console or pycon block. Returns what it should say."""
