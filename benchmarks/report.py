@@ -15,7 +15,7 @@ SENTENCES = """\
 
 {latency_chart}
 
-Slow clients hold up those behind them. Behind {queue} clients that take {delay:g} ms each, 3b lets the next one wait for
+Slow clients hold up those behind them. Behind {queue} clients that take {delay:g} ms each, 3b keeps the next one waiting for
 {behind:.1f} seconds. In 3c and 3g it is served at once, however many there are.
 
 ## Leaking
@@ -47,7 +47,9 @@ In 4a four silent clients take all the workers, and nobody else is served.
 PAGE = """\
 # What it costs
 
-[README](../README.md)
+English | [简体中文](zh/costs.md)
+
+[Contents](../README.md#the-stages)
 
 How long does a client wait? What does a server lose as clients come and go? How many can it answer, and how many can it keep?
 Every design has its own price, and these are the bills.
