@@ -199,7 +199,7 @@ class Grader:
         report = yield
         report.claim, hint, again = claim_hint_and_again(item.function)
         report.remark = []
-        if report.when == "call" or report.failed:
+        if report.when == "call" or not report.passed:
             item.user_properties.append(("claim", report.claim))
         if not report.passed:
             self.failed[item.originalname] = report.claim
@@ -229,7 +229,7 @@ class Grader:
 
     def pytest_report_teststatus(self, report):
         """No letters: the claims are printed instead."""
-        if report.when == "call" or report.failed:
+        if report.when == "call" or not report.passed:
             return report.outcome, "", ""
         return None
 

@@ -59,7 +59,7 @@ LONG_DELAY, SHORT_DELAY = "--delay 15", "--delay 3"
 # Typed again until it shows what the page does: it may come before what it looks for.
 POLLED = ("ps ", ".venv/bin/python watch3.py")
 AT_REST = system.BLOCKED + system.ZOMBIE + "T"
-PROMPTS = {"console": ("$", ">"), "pycon": (">>>", "...")}
+PROMPTS = {"console": ("$", None), "pycon": (">>>", "...")}
 # What the terminals inherit; all else, such as COLUMNS and NO_COLOR, is its owner's taste.
 INHERITED = {"PATH", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD"}
 
