@@ -181,7 +181,7 @@ class Server(Program):
             self.assert_running()
             return len(self.zombies()) == count
 
-        wait_until(seen, f"{count} children end and stay zombies", self.allowance())
+        wait_until(seen, f"children that have ended stay zombies: {count}", self.allowance())
 
     def blocked(self):
         """Whether it and all its children are asleep in a system call, or zombies."""
