@@ -285,7 +285,7 @@ def remark(error):
 HINTS = [
     ("the connection is ended by the server", "", "Close the connection after the answer. After"
      " fork there are two copies, and it ends when both are closed: close the parent's, too."),
-    ("children end and stay zombies", "", "A child ends when it has answered, and nobody waits for"
+    ("children that have ended stay", "", "A child ends when it has answered, and nobody waits for"
      " it here: no wait, no handler of SIGCHLD, no SIG_IGN for it."),
     (GOES_ON, os.strerror(errno.EINTR), "A signal has interrupted a system call (EINTR). Call it"
      " again then, or install the handler with SA_RESTART."),
