@@ -33,7 +33,7 @@ DESIGNS = {  # name in the tables, how it serves
     "loop": ("the shortest `selectors` loop", "one thread for all"),
     "streams": ("bare `asyncio` streams", "one thread for all"),
     "fork": ("the shortest loop that forks", "a process for each"),
-    "c": ("the same loop in C", "a process for each"),
+    "c": ("the shortest loop that forks, in C", "a process for each"),
 }
 PEERS = {  # whose requests a stage is to answer how much of, at least
     "4a": ("3g", 4),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 
 import computing
 import cost
@@ -22,25 +23,25 @@ Slow clients hold up those behind them. Behind {queue} clients that take {delay:
 
 {leaks_chart}
 
-What is not given back adds up. 3d keeps a descriptor and a zombie for every connection. When clients come in bursts, 3f leaves
-{percent} % of its children as zombies, and 3g leaves none.
+What is not given back adds up. 3c keeps a zombie for every connection, and 3d a descriptor as well. When clients come in bursts, 3f
+leaves {percent} % of its children as zombies, and 3g leaves none.
 
 ## Answering
 
 {cost_chart}
 
 A Python process for each connection is what makes 3g slow. Make the processes before the clients come, as 4a does, and you get
-{prefork:.1f} times as many requests. Threads give you {threads:.1f} times as many, and one thread with an event loop {loop:.1f} times.
+{prefork} times as many requests a second. Threads, as in 4b, give you {threads} times as many, and the event loop of 4c {loop} times.
 (3a is fast as long as no client is slow.)
 
-What if the handlers compute? One loop has one processor, however many there are. 4e has a loop on each, and answers
-{computing:.1f} times as many requests as 4d.
+Why is 4e not ahead of all? The client that asks needs a processor, too. Where the handlers compute, that hardly matters: 4d has one
+processor, however many there are, and 4e has all of them. It answers {computing} times as many requests as 4d.
 
 ## Keeping
 
 {idle_chart}
 
-Some clients connect and say nothing, and each one still costs something. {idle}
+Some clients connect and say nothing. Even so, each one costs memory. {idle}
 In 4a four silent clients take all the workers, and nobody else is served.
 """
 
@@ -82,14 +83,15 @@ REPORT = """\
 
 Measured on {machine}, on {date}. [results.json](results.json) has the figures.
 
-{sentences}
 ## Cost per connection
+
+{cost_chart}
 
 {cost}
 
 `ab` keeps {clients} clients asking, as many as the listen queue of 3a and 3c lets wait. There are {rounds} rounds. In each one
-every server is loaded for about {seconds:g} s, and after every {fresh} rounds all are started anew; until then 3c keeps its
-zombies. All of them receive the request, show it or (3h, `http.server`) a line about it, answer with the same body and close the
+every server is loaded for about {seconds:g} s. After every {fresh} rounds all are started anew, so that the zombies of 3c don't get too
+many. All of them receive the request, show it or (3h, `http.server`) a line about it, answer with the same body and close the
 connection. `ab` is one thread and runs on the same processors: 3a answers faster than it can ask. A latency is that of a whole
 connection. Half of them take no longer than p50, and 99 of 100 no longer than p99. The figures are medians over the rounds, and
 the ratios are medians of the rounds' ratios.
@@ -115,6 +117,8 @@ rounds. `ab` needs far less of a processor here than the handlers.
 
 ## What leaks
 
+{leaks_chart}
+
 {leaks}
 
 To 3c and 3d the clients come one after the other: their listen queue takes no more than {queue}. To 3f and 3g they come in bursts
@@ -123,13 +127,17 @@ before (see [its chapter](../../docs/3d.md)).
 
 ## How long the next client waits
 
+{latency_chart}
+
 {latency}
 
 The time is from before the connect to the first bytes of the answer, the median of {waits}. 3b sleeps {delay:g} ms after each
-answer; there the time is from when the first of them asks, with the others in its queue. The children of 3c are asleep after
+answer. For 3b the clock starts when the first slow client asks; the others are in the queue by then. The children of 3c are asleep after
 their answers, and those of 3g wait for clients that say nothing.
 
 ## What clients cost that say nothing
+
+{idle_chart}
 
 {idle_table}
 
@@ -137,7 +145,7 @@ Memory is the sum of `Pss` over all processes of a server: a page that several o
 ([proc_pid_smaps(5)](https://man7.org/linux/man-pages/man5/proc_pid_smaps.5.html)). The kernel's own memory
 for sockets is not part of it. A newcomer's time is from before its connect to
 the first bytes of its answer, the median of {newcomers}. A dash stands for no answer within {patience:g} s. 3g gets no more than 500 clients.
-Four of 4a's keep its workers, the others wait in its listen queue: it gets no more once a newcomer is not served.
+In 4a four silent clients keep the workers, and the others wait in the listen queue. It gets no more, because a newcomer isn't served any longer.
 """
 
 
@@ -146,6 +154,12 @@ def number(value):
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def rounded(value):
+    """A number as it stands in a sentence: 2 digits, as 9.5 or 380."""
+    digits = 1 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{round(value, digits):.{max(digits, 0)}f}"
 
 
 def table(head, rows):
@@ -224,9 +238,9 @@ def idle_sentence(results):
     if None in costs.values():
         return "(Only Linux tells how much.)"
     return (
-        f"In 3g it is a process, and {number(costs['3g'])} KB.\n"
-        f"In 4b it is a thread, and {number(costs['4b'])} KB. 4d keeps a client in a coroutine of {number(costs['4d'])} KB, "
-        f"and 4c in {number(costs['4c'])} KB."
+        f"In 3g it is a process, and {rounded(costs['3g'])} KB.\n"
+        f"In 4b it is a thread, and {rounded(costs['4b'])} KB. In 4d it is a coroutine of {rounded(costs['4d'])} KB. In 4c it is an "
+        f"entry in a list:\n{rounded(costs['4c'])} KB. (What the kernel needs for each connection comes on top.)"
     )
 
 
@@ -247,10 +261,10 @@ def filled(template, results, folder):
         "date": results["date"],
         "behind": results["latency"]["3b"][str(latency.QUEUE)] / 1000,
         "percent": round(100 * last["3f"] / last["3c"]),
-        "prefork": rate["4a"],
-        "threads": rate["4b"],
-        "loop": rate["4c"],
-        "computing": results["computing"]["4e"]["rate"]["ratio"],
+        "prefork": rounded(rate["4a"]),
+        "threads": rounded(rate["4b"]),
+        "loop": rounded(rate["4c"]),
+        "computing": rounded(results["computing"]["4e"]["rate"]["ratio"]),
         "idle": idle_sentence(results),
         "computed": computing.ROUNDS,
         "newcomers": idle.NEWCOMERS,

@@ -2,11 +2,12 @@
 
 Type    python3 benchmarks/run.py               and wait for about five minutes:
         benchmarks/my-results/report.md is what came out.
-Try     --quick     to see in a minute that all of it works. Its figures say little.
-Expect  The progress, then what has to hold on every machine, and whether it does. The
-        exit status is 0 if all of it holds, else 1.
-Note    It needs ab, and of Python's packages matplotlib, pytest and tqdm. Load goes to
-        this machine only. A quiet machine has steadier figures.
+Try     --quick     to see in a minute that all of it works. Its figures say
+        little.
+Expect  The progress, then what has to hold on every machine, and whether it
+        does. The exit status is 0 if all of it holds, else 1.
+Note    It needs ab, and of Python's packages matplotlib, pytest and tqdm. Load
+        goes to this machine only. A quiet machine has steadier figures.
 """
 
 import argparse
