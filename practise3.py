@@ -146,11 +146,17 @@ def show_task(stage, command):
 
 
 def fold(text):
-    """A text in lines that fit the terminal; what follows a word such as Seen stays beside it."""
+    """A text in lines that fit the terminal; what follows a word such as Seen stays beside it.
+
+    A command stays in one line, or it could not be copied.
+    """
     width = max(shutil.get_terminal_size().columns - 1, 40)
     found = []
     for line in text.splitlines():
         below = " " * 10 if REMARK.match(line) else ""
+        if line.startswith("Again"):
+            found.append(line)
+            continue
         found += textwrap.wrap(line, width, subsequent_indent=below, break_on_hyphens=False)
     return "\n".join(found)
 
@@ -164,7 +170,7 @@ def show_bar(stage, holds, count, end=""):
         print(bar, end=end, flush=True)
 
 
-def look(stage, command, saved, folder):
+def look(stage, command, file, saved, folder):
     """Grade a server as a stage, and print what comes of it. Returns whether all holds."""
     holds, count, not_tried = 0, 0, []
     for result in grade(stage, command, saved, folder):
@@ -180,7 +186,9 @@ def look(stage, command, saved, folder):
         else:
             show_bar(stage, holds, count or 1, end="\n")
             remark = [result["claim"], *result["remark"]] if "claim" in result else []
-            print(fold("\n".join(remark) or result["ungraded"].strip()), flush=True)
+            text = "\n".join(remark) or result["ungraded"].strip()
+            text = text.replace(sys.executable, "python3").replace(str(file.resolve()), str(file))
+            print(fold(text), flush=True)
             return False
     show_bar(stage, holds, count or 1, end="\n")
     print(fold("\n".join(not_tried)), end="\n" if not_tried else "")
@@ -250,7 +258,7 @@ def practise(stage, options, watched, kept, folder):
             shown = stage
         try:
             command = options.server or command_of(options.file, folder)
-            done = look(stage, command, saved, folder)
+            done = look(stage, command, options.file, saved, folder)
             if done and stage != STAGES[-1]:
                 print(f"All of {stage} holds.")
                 stage = STAGES[STAGES.index(stage) + 1]

@@ -67,8 +67,8 @@ def test_clients_are_served_one_after_the_other(serve):
 def test_silent_client_holds_up_the_next_one(serve):
     """A client that connects and says nothing holds up the next one.
 
-    Hint: An iterative server waits in recv for the client that it has accepted. Yours
-    seems to serve another meanwhile, by a process or a thread.
+    Hint: An iterative server waits in recv for the client that it has accepted. Yours does
+    not wait for a request, or it serves another client meanwhile, by a process or a thread.
     Again: curl telnet://localhost:8888, and then in one more: curl localhost:8888
     """
     server = serve()

@@ -31,7 +31,8 @@ def test_second_client_is_connected_but_not_answered(serve):
     """During the first one's delay a second client is connected, but not served.
 
     Hint: An iterative server comes to accept again after the first client only; until
-    then the second waits in the listen queue. Yours seems to serve both at a time.
+    then the second waits in the listen queue. Yours does not sleep, or serves both at once.
+    Again: curl localhost:8888/first, and in one more, before it ends: curl localhost:8888/second
     """
     server = serve(delay=LONG)
     server.ask("/first").wait_for_answer()
@@ -45,6 +46,7 @@ def test_three_clients_take_three_delays(serve):
 
     Hint: An iterative server answers a client, sleeps all of the delay, and closes the
     connection. Only then it accepts the next one.
+    Again: curl localhost:8888, in three terminals, one right after the other
     """
     server = serve(delay=0.2)
     start = time.monotonic()
@@ -62,6 +64,7 @@ def test_request_is_printed_when_it_is_served(serve):
     """Also asked: the server prints a request when it serves it, not before.
 
     Hint: Print what you have received, and let nothing hold it back in a buffer.
+    Again: curl localhost:8888/first, and in one more, before it ends: curl localhost:8888/second
     """
     server = serve(delay=LONG)
     server.ask("/first").wait_for_answer()
@@ -75,8 +78,8 @@ def test_request_is_printed_when_it_is_served(serve):
 def test_silent_client_holds_up_the_next_one(serve):
     """A client that connects and says nothing holds up the next one, as in 3a.
 
-    Hint: An iterative server waits in recv for the client that it has accepted. Yours
-    seems to serve another meanwhile, by a process, a thread or an event loop.
+    Hint: An iterative server waits in recv for the client that it has accepted. Yours does
+    not wait for a request, or it serves another client meanwhile.
     Again: curl telnet://localhost:8888, and then in one more: curl localhost:8888
     """
     server = serve()

@@ -18,6 +18,7 @@ def test_clients_are_all_answered_at_once_while_every_child_sleeps(serve):
 
     Hint: Fork as soon as accept returns. The child reads, answers at once, and sleeps after
     that. The parent accepts the next client, and waits for nobody.
+    Again: curl localhost:8888, in several terminals, one right after the other
     """
     server = serve(delay=LONG)
     clients = [server.ask() for _ in range(5)]
@@ -35,6 +36,7 @@ def test_clients_all_end_after_about_one_delay(serve):
     """Six clients all end after about one delay.
 
     Hint: The children sleep at the same time, so that nobody waits for another's sleep.
+    Again: curl localhost:8888, in several terminals, one right after the other
     """
     server = serve(delay=1)
     start = time.monotonic()

@@ -14,5 +14,5 @@ def example():
     typed, printed = re.findall(r"```text\n(.*?)```", section, re.DOTALL)[:2]
     pytest, tests, option, server = shlex.split(typed)
     assert (pytest, option) == (".venv/bin/pytest", "--server")
-    assert server.startswith("python3 my-server.py ")
+    assert server.startswith("python3 first.py ")
     return source, tests, server, printed

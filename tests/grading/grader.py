@@ -424,7 +424,8 @@ class GradedServer(Server):
 
     def send_signal(self, number):
         """As Program.send_signal(). An end by a signal of ours is no news to its author."""
-        self.ended_by_us |= number in (signal.SIGINT, signal.SIGKILL)
+        if number in (signal.SIGINT, signal.SIGKILL) and not self.ended_by_us:
+            self.ended_by_us, self.before_its_end = True, self.output
         super().send_signal(number)
 
     def load(self, *options):
@@ -433,7 +434,8 @@ class GradedServer(Server):
 
     def last_words(self, again):
         """The last that it printed, and how to see the same by hand, in lines."""
-        said = self.output.splitlines()[-5:] or ["nothing"]
+        said = self.before_its_end if self.ended_by_us else self.output
+        said = said.splitlines()[-5:] or ["nothing"]
         port = 8888 if "{port}" in self.command else self.port
         again = again or f"curl {shlex.quote(f'localhost:8888{self.asked}')}"
         again = again.replace("8888", str(port))
