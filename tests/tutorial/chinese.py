@@ -82,8 +82,8 @@ def sections(text):
 def compare(english, chinese):
     """What is amiss in the text of a Chinese page: two lists.
 
-    The headings of the English sections that have changed since they were translated, or
-    never were; and, of all others, in what the Chinese ones are not the same.
+    The English sections that have changed since they were translated, or never were, with
+    their marks; and, of all others, in what the Chinese ones are not the same.
     """
     originals = {one.name: one for one in sections(english)}
     translations = sections(chinese)
@@ -96,7 +96,8 @@ def compare(english, chinese):
     marks = [one.mark for one in translations if one.mark in originals]
     if marks != [name for name in originals if name in marks]:
         found.append("the sections are not in the English page's order")
-    return [one.heading for one in originals.values() if one.name not in marks], found
+    behind = [one for one in originals.values() if one.name not in marks]
+    return [f"{one.heading} (en: {one.name})" for one in behind], found
 
 
 def differences(english, chinese):
