@@ -1,7 +1,7 @@
 """Stage 3g: every child is reaped.
 
-As 3f, but the handler reaps all that have ended: waitpid with WNOHANG, until no more are
-left. No zombie stays, however many clients come.
+As 3f, but no zombie stays, however many clients come at once: the handler finds every
+child that has ended, and waits for none that hasn't.
 """
 
 import pytest
