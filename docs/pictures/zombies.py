@@ -29,6 +29,7 @@ CAPTIONS = {
 BETWEEN = "3f has ended, and its zombies with it"
 CONSOLE = Console(no_color=False)
 CELL, ROW, MARGIN, GAP = 8.4, 18, 12, 30  # pixels
+WIDTH = 520  # of the picture on a page: a taller one would hide the commands below it
 CSS = f"""
 text {{ font: 14px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
         white-space: pre; fill: {THEME.foreground_color.hex} }}
@@ -175,7 +176,7 @@ def svg(recording):
             styles.append(f".{name}{{animation:{name} {seconds:.1f}s step-end infinite}}")
             styles.append(f"@keyframes {name}{{{steps}}}")
     moving = "\n".join(styles)
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {COLUMNS * CELL + 26:.0f} {top - 20}">
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" viewBox="0 0 {COLUMNS * CELL + 26:.0f} {top - 20}">
 <title>Twenty clients of 3f leave zombies, twenty of 3g leave none</title>
 <style>{CSS}@media (prefers-reduced-motion: no-preference) {{
 {moving}
