@@ -31,7 +31,7 @@ leaves {percent} % of its children as zombies, and 3g leaves none.
 {cost_chart}
 
 A Python process for each connection is what makes 3g slow. Make the processes before the clients come, as 4a does, and you get
-{prefork} times as many requests a second. Threads, as in 4b, give you {threads} times as many, and the event loop of 4c {loop} times.
+{prefork} times as many requests a second. Threads, as in 4b, give you {threads} times as many, and an event loop, as in 4c, gives you {loop} times as many.
 (3a is fast as long as no client is slow.)
 
 Why is 4e not ahead of all? The client that asks needs a processor, too. Where the handlers compute, that hardly matters: 4d has one
@@ -239,8 +239,8 @@ def idle_sentence(results):
         return "(Only Linux tells how much.)"
     return (
         f"In 3g it is a process, and {rounded(costs['3g'])} KB.\n"
-        f"In 4b it is a thread, and {rounded(costs['4b'])} KB. In 4d it is a coroutine of {rounded(costs['4d'])} KB. In 4c it is an "
-        f"entry in a list:\n{rounded(costs['4c'])} KB. (What the kernel needs for each connection comes on top.)"
+        f"In 4b it is a thread, and {rounded(costs['4b'])} KB. In 4d it is a coroutine of {rounded(costs['4d'])} KB. In 4c it is a "
+        f"few small objects:\n{rounded(costs['4c'])} KB. (What the kernel needs for each connection comes on top.)"
     )
 
 
