@@ -1,4 +1,8 @@
-"""Stage 4a: four workers, made before there is a client."""
+"""Stage 4a: four workers, made before there is a client.
+
+Fork four workers, which accept on the same listening socket. Each serves one client at a
+time, as 3b does, and counts its own requests. The parent replaces a worker that dies.
+"""
 
 import os
 import signal

@@ -1,4 +1,8 @@
-"""Stage 4c: an event loop. One thread waits for all clients at once."""
+"""Stage 4c: an event loop. One thread waits for all clients at once.
+
+Wait for all sockets in one call, such as select, poll or epoll, and call the handler of
+4b where something has come. Its delay holds up everybody.
+"""
 
 import time
 

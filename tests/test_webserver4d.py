@@ -1,4 +1,8 @@
-"""Stage 4d: coroutines. A handler that awaits lets the others run."""
+"""Stage 4d: coroutines. A handler that awaits lets the others run.
+
+Make a task for each client. It awaits the request and the delay, and counts where nothing
+is awaited in between. Nobody waits for anybody, and one thread does it all.
+"""
 
 import time
 

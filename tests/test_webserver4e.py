@@ -1,4 +1,7 @@
-"""Stage 4e: a worker for each processor, and an event loop in each worker."""
+"""Stage 4e: a worker for each processor, and an event loop in each worker.
+
+Fork the workers as in 4a, as many as there are processors, and serve as in 4d in each.
+"""
 
 import os
 import signal
