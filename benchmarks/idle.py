@@ -92,6 +92,7 @@ def of_stage(stage, most, step):
                 clients.append(socket.create_connection(("127.0.0.1", server.port), timeout=60))
             left = max(count - WORKERS["4a"], 0) if stage == "4a" else 0
             wait_until(lambda: system.queued(server.port) == left, "clients are accepted", allow=60)
+            server.wait_until_blocked()  # the last one has its thread, too
             if stage == "3g":
                 server.wait_until_children(count)
             pids = family(server.pid)
