@@ -138,7 +138,7 @@ def grade(stage, command, saved, folder):
 def show_task(stage, command):
     """Print what a stage has to do: what its tests are headed by."""
     title, _, task = ast.get_docstring(ast.parse(TESTS[stage].read_text("utf-8"))).partition("\n")
-    print(f"\n{title}")
+    print(f"\n{fold(title)}")
     if task.strip():
         print(fold(" ".join(task.split())))
     command = command.replace("{port}", "PORT").replace("{delay}", "SECONDS")
