@@ -633,7 +633,7 @@ class Picture:
             return connection.address[0]
         if not connection.client.name:
             return "(gone)"
-        return self.watcher.programs.get(connection.client.name, "another user's")
+        return self.watcher.programs.get(connection.client.name, "unknown")
 
     def copies(self, connection):
         """Who has a descriptor of the server's end of a connection."""
