@@ -107,6 +107,11 @@ def test_child_closes_its_copy_of_the_listening_socket(serve):
     listen_socket = server.listen_socket()
     before = [process.pid for process in server.processes()]
     server.connect_and_rest()
+
+    def at_rest():  # a grandchild, too, which may serve the client
+        return all(process.state in system.BLOCKED for process in server.processes())
+
+    wait_until(at_rest, "all processes of the server are asleep", server.allowance())
     children = [p.pid for p in server.processes() if p.pid not in before]
     assert children != [], mismatch("there is no child", "one for each client")
     for child in children:
