@@ -6,8 +6,8 @@ Expect  What the stage has to do, how much of that holds, and the first thing
         that does not, with a hint. When all holds, the next stage. Ctrl-C
         ends it.
 Note    Your server is started with two arguments: the port, and how many
-        seconds to sleep. Another way to start it, in any language, is
-        .venv/bin/python practise3.py my-server.py --server 'my {port} {delay}'
+        seconds to sleep. To start it in another way, in any language, add
+        --server 'COMMAND {port} {delay}'
 Note    The stage is kept in a text file, such as my-server.py.stage. Delete it
         to start from 3a, or go to a stage with --stage 3d.
 """

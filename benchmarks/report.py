@@ -31,8 +31,8 @@ leaves {percent} % of its children as zombies, and 3g leaves none.
 {cost_chart}
 
 A Python process for each connection is what makes 3g slow. Make the processes before the clients come, as 4a does, and you get
-{prefork} times as many requests a second. Threads, as in 4b, give you {threads} times as many, and an event loop, as in 4c, gives you {loop} times as many.
-(3a is fast as long as no client is slow.)
+{prefork} times as many requests a second. Threads, as in 4b, give you {threads} times as many, and an event loop, as in 4c, gives you
+{loop} times as many. (3a is fast as long as no client is slow.)
 
 Why is 4e not ahead of all? The client that asks needs a processor, too. Where the handlers compute, that hardly matters: 4d has one
 processor, however many there are, and 4e has all of them. It answers {computing} times as many requests as 4d.

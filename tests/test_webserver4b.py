@@ -1,7 +1,7 @@
 """Stage 4b: a thread for each client, in one process.
 
 Start a thread for each client, where 3g forks. All threads share one count of requests:
-read it before the delay, and write it after the delay. So it goes wrong, and is to.
+read it before the delay, and write it after the delay. That it goes wrong is the lesson.
 """
 
 import time

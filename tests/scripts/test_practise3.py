@@ -65,6 +65,7 @@ def test_loop_shows_the_first_failure_looks_again_and_leads_on(practise):
     assert "3a ░░░░░░░░ 0 of 7\nA client gets the answer, and the connection ends.\n" in said
     for word in ("Seen ", "Expected ", "Hint ", "Said ", "Again "):
         assert re.search(f"^{word}", said, re.MULTILINE), said
+    assert f"\nAgain     python3 {program.path} 8888 0\n" in said  # in one line, to be copied
     program.save(right)
     wait_for(program, "All of 3a holds.", after=len(said))
     wait_for(program, "3b ░░░░░░░░ 0 of 5", after=len(said))

@@ -304,8 +304,9 @@ class Run:
                     "\n".join(line[1:] for line in hunk.splitlines() if line[:1] in kept)
                     for kept in (" -", " +")
                 )
-                if text.count(old) != 1:
-                    self.say(block.start, "it has to be there once", [f"{text.count(old)} times"], [old])
+                times = text.count(old)
+                if times != 1:
+                    self.say(block.start, "it has to be there once", [f"{times} times"], [old])
                 text = text.replace(old, new)
         pathlib.Path(self.folder, block.marks[0]).write_text(text, encoding="utf-8")
         return block.lines
