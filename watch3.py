@@ -77,6 +77,7 @@ GONE = (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess)
 HIDDEN = (PermissionError, psutil.AccessDenied)
 SCAN_SECONDS = 1  # the clients' programs are looked for at most this often
 PAUSE = 9  # times the processor time of a look: it takes a tenth of a processor at most
+CLIENT_WIDTH = 15  # columns for a client's program and PID
 ZOMBIE = "Z"
 
 # The states of TCP (RFC 9293, section 3.3.2) by Linux's numbers, and what they mean for the
@@ -453,7 +454,10 @@ class Watcher:
         for pid in psutil.pids():
             for name in unknown.intersection((descriptors(pid) or {}).values()):
                 with contextlib.suppress(*GONE, *HIDDEN):
-                    self.programs[name] = f"{printable(psutil.Process(pid).name())} {pid}"
+                    program = printable(psutil.Process(pid).name())
+                    room = CLIENT_WIDTH - len(f" {pid}")
+                    cut = program[: room - 1] + "…" if len(program) > room else program
+                    self.programs[name] = f"{cut} {pid}"
         self._looked_for_programs = time.monotonic()
 
 
@@ -616,7 +620,7 @@ class Picture:
             yield line("no connections")
             return
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        widths = {"client": 15, "port": 5, "client end": 11, "server end": 12}
+        widths = {"client": CLIENT_WIDTH, "port": 5, "client end": 11, "server end": 12}
         for heading, width in {**widths, "copies of its descriptor": None}.items():
             table.add_column(heading, width=width, no_wrap=True)
         for connection in self.look.connections[:rows]:

@@ -46,6 +46,13 @@ LISTENS = """if True:
 """
 # One that not even its own user may look into (prctl(2), PR_SET_DUMPABLE is 4)
 HIDDEN = "import ctypes\nctypes.CDLL(None).prctl(4, 0)\n" + LISTENS
+# A client that does nothing but connect
+CONNECTS = """if True:
+    import signal, socket, sys
+    connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    print("connected", flush=True)
+    signal.pause()
+"""
 THREADED = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "{port}"]
 
 
@@ -79,6 +86,17 @@ def rows(picture):
     """The connections in a picture: for each the states at both ends, and the copies."""
     state = "([A-Z_0-9]+)"
     return re.findall(rf"^\S+(?: \d+)? +\d+  {state} +{state} +(.*?) *$", picture, re.MULTILINE)
+
+
+def test_name_of_a_clients_program_is_cut_off_and_its_pid_is_not(serve, once, start, tmp_path):
+    server = serve("3a")
+    program = tmp_path / "client_with_a_long_name"
+    program.symlink_to(sys.executable)
+    client = start(Program, [program, "-c", CONNECTS, str(server.port)])
+    wait_until(lambda: client.output == "connected\n", "it is connected")
+    name = re.search(rf"^(\S+) {client.pid} +\d+  ESTABLISHED ", once(server.port), re.MULTILINE)[1]
+    assert re.fullmatch("client_w.*…", name)
+    assert len(f"{name} {client.pid}") == 15
 
 
 # Each stage
