@@ -95,7 +95,7 @@ def test_name_of_a_clients_program_is_cut_off_and_its_pid_is_not(serve, once, st
     client = start(Program, [program, "-c", CONNECTS, str(server.port)])
     wait_until(lambda: client.output == "connected\n", "it is connected")
     name = re.search(rf"^(\S+) {client.pid} +\d+  ESTABLISHED ", once(server.port), re.MULTILINE)[1]
-    assert re.fullmatch("client_w.*…", name)
+    assert re.fullmatch("client.*…", name)
     assert len(f"{name} {client.pid}") == 15
 
 
