@@ -239,6 +239,16 @@ def test_bad_options_get_argparses_error_and_status_2(start):
         assert option.partition("=")[0] in client.errors.splitlines()[-1]
 
 
+def test_what_the_look_up_of_a_name_needs_is_imported_once_and_not_by_each_process(start, listener):
+    tells_imports = [sys.executable, "-X", "importtime", ROOT / "client3.py"]
+    options = ["--host", "127.0.0.1", "--port", str(listener.port), "--max-clients", "3"]
+    client = start(Program, [*tells_imports, *options])
+    for connection in listener.accept(3):
+        connection.sendall(b"x")
+    assert client.wait() == 0
+    assert client.errors.count(" encodings.idna\n") == 1
+
+
 def test_ignored_sigchld_does_no_harm(load, listener):
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a program inherits that
     try:
