@@ -13,7 +13,7 @@ Note    Answered means that the first bytes of the answer came. It does not wait
 
 import argparse
 import collections
-import encodings.idna  # noqa: F401  Every look-up of a name needs it: once, before the forks
+import encodings.idna  # noqa: F401 (or each child imports it, to look up the name)
 import os
 import signal
 import socket

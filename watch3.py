@@ -39,8 +39,8 @@ def parse_options():
     which.add_argument("--port", type=int, default=8888, help=port)
     which.add_argument("--pid", type=int, help="watch this process instead")
     interval = (
-        "wait this long between two looks (default: %(default)s), and longer where a look "
-        "at very many processes would take more than a tenth of a processor"
+        "wait this long between two looks (default: %(default)s), or longer if that would "
+        "take more than a tenth of a processor"
     )
     parser.add_argument(
         "--interval", type=float, default=0.5, metavar="SECONDS", help=interval
@@ -76,7 +76,7 @@ LINUX = sys.platform == "linux"
 GONE = (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess)
 HIDDEN = (PermissionError, psutil.AccessDenied)
 SCAN_SECONDS = 1  # the clients' programs are looked for at most this often
-PAUSE = 9  # times the processor time of a look: it takes a tenth of a processor at most
+PAUSE = 9  # times the processor time of a look, so that it takes a tenth of a processor at most
 CLIENT_WIDTH = 15  # columns for a client's program and PID
 ZOMBIE = "Z"
 
@@ -450,14 +450,11 @@ class Watcher:
         unknown = names - self.programs.keys()
         if not unknown or time.monotonic() < self._looked_for_programs + SCAN_SECONDS:
             return
-        self.programs = {name: self.programs.get(name) for name in names - unknown}
+        self.programs = {name: self.programs[name] for name in names - unknown}
         for pid in psutil.pids():
             for name in unknown.intersection((descriptors(pid) or {}).values()):
                 with contextlib.suppress(*GONE, *HIDDEN):
-                    program = printable(psutil.Process(pid).name())
-                    room = CLIENT_WIDTH - len(f" {pid}")
-                    cut = program[: room - 1] + "…" if len(program) > room else program
-                    self.programs[name] = f"{cut} {pid}"
+                    self.programs[name] = printable(psutil.Process(pid).name()), pid
         self._looked_for_programs = time.monotonic()
 
 
@@ -641,7 +638,11 @@ class Picture:
             return connection.address[0]
         if not connection.client.name:
             return "(gone)"
-        return self.watcher.programs.get(connection.client.name, "unknown")
+        if connection.client.name not in self.watcher.programs:
+            return "unknown"
+        program, pid = self.watcher.programs[connection.client.name]
+        room = CLIENT_WIDTH - len(f" {pid}")
+        return f"{program if len(program) <= room else program[: room - 1] + '…'} {pid}"
 
     def copies(self, connection):
         """Who has a descriptor of the server's end of a connection."""

@@ -382,7 +382,7 @@ def test_many_processes_and_short_intervals_take_a_tenth_of_a_processor(start, l
     wait_until(lambda: time.monotonic() > began + SECONDS, "time passes")
     seconds = time.monotonic() - began
     assert (system.processor_time(program.pid) - used) / seconds < 0.15
-    assert program.output.count("2000 ZOMBIES") - looks > 2  # it goes on looking
+    assert program.output.count("2000 ZOMBIES") > looks  # it goes on looking
 
 
 @pytest.mark.slow
