@@ -97,8 +97,8 @@ def run_clients(options):
 
 
 def parse_options():
-    as_it_is = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_it_is)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--host", default="localhost", help="(default: %(default)s)")
     parser.add_argument("--port", type=int, default=8888, help="(default: %(default)s)")
     parser.add_argument("--max-clients", type=int, default=1, metavar="N",

@@ -18,7 +18,6 @@ Next    webserver3h.py runs a web application in this way; webserver4a.py forks
 """
 
 import argparse
-import errno
 import os
 import signal
 import socket
@@ -40,14 +39,8 @@ RESPONSE = (
 def make_listen_socket(host, port):
     listen_socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listen_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listen_socket.bind((host, port))
-        listen_socket.listen(REQUEST_QUEUE_SIZE)
-    except (OSError, OverflowError, TypeError) as error:
-        message = f"Cannot listen on {host} port {port}: {error}"
-        if errno.EADDRINUSE in error.args:
-            message += ". Is an earlier stage still running?"
-        sys.exit(message)
+    listen_socket.bind((host, port))
+    listen_socket.listen(REQUEST_QUEUE_SIZE)
     return listen_socket
 
 
@@ -80,8 +73,7 @@ def handle_request(client_connection, delay):
         if request:
             client_connection.sendall(RESPONSE)
             show(f"Child {os.getpid()} of {os.getppid()}: {request!r}")
-            if delay:
-                time.sleep(delay)
+            time.sleep(delay)
     except OSError:
         pass  # the client is gone
 
@@ -98,9 +90,9 @@ def show(text):
     os.write(1, f"{text}\n".encode())
 
 
-def parse_options():
-    as_it_is = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_it_is)
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--host", default="127.0.0.1", help="(default: %(default)s)")
     parser.add_argument("--port", type=int, default=8888, help="0: any (default: 8888)")
     parser.add_argument("--delay", type=float, default=DELAY, metavar="SECONDS",
@@ -110,12 +102,10 @@ def parse_options():
         parser.error("argument --delay: must be from 0 to 86400 seconds")
     if not hasattr(os, "fork"):
         sys.exit(f"{parser.prog} needs fork. On Windows, use WSL.")
-    return options
-
-
-def main():
-    options = parse_options()
-    listen_socket = make_listen_socket(options.host, options.port)
+    try:
+        listen_socket = make_listen_socket(options.host, options.port)
+    except (OSError, OverflowError, TypeError) as error:
+        sys.exit(f"Cannot listen on {options.host} port {options.port}: {error}")
     port = listen_socket.getsockname()[1]
     show(f"Serving HTTP on port {port} ...\nParent PID: {os.getpid()}")
     serve_forever(listen_socket, options.delay)

@@ -22,7 +22,6 @@ Next    webserver4a.py forks its children before the clients come. docs/3h.md
 import argparse
 import contextlib
 import email.utils
-import errno
 import importlib
 import io
 import os
@@ -58,14 +57,8 @@ def hello_world(environ, start_response):
 def make_listen_socket(host, port):
     listen_socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listen_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listen_socket.bind((host, port))
-        listen_socket.listen(REQUEST_QUEUE_SIZE)
-    except (OSError, OverflowError, TypeError) as error:
-        message = f"Cannot listen on {host} port {port}: {error}"
-        if errno.EADDRINUSE in error.args:
-            message += ". Is an earlier stage still running?"
-        sys.exit(message)
+    listen_socket.bind((host, port))
+    listen_socket.listen(REQUEST_QUEUE_SIZE)
     return listen_socket
 
 
@@ -603,9 +596,9 @@ def find_application(name):
     return application
 
 
-def parse_options():
-    as_it_is = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_it_is)
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("application", metavar="MODULE:CALLABLE", nargs="?", help="what to serve")
     parser.add_argument("--host", default="127.0.0.1", help="(default: %(default)s)")
     parser.add_argument("--port", type=int, default=8888, help="0: any (default: 8888)")
@@ -624,13 +617,12 @@ def parse_options():
         parser.error("--timeout is above 0, at most 86400; --max-children from 1 to 10000")
     if not hasattr(os, "fork"):
         sys.exit(f"{parser.prog} needs fork. On Windows, use WSL.")
-    return options
-
-
-def main():
-    options = parse_options()
     application = find_application(options.application) if options.application else hello_world
-    serve_forever(make_listen_socket(options.host, options.port), application, options)
+    try:
+        listen_socket = make_listen_socket(options.host, options.port)
+    except (OSError, OverflowError, TypeError) as error:
+        sys.exit(f"Cannot listen on {options.host} port {options.port}: {error}")
+    serve_forever(listen_socket, application, options)
 
 
 if __name__ == "__main__":

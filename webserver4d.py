@@ -14,7 +14,6 @@ Next    webserver4e.py uses all processors.
 
 import argparse
 import asyncio
-import errno
 import os
 import signal
 import socket
@@ -36,14 +35,8 @@ requests = 0  # answered so far
 def make_listen_socket(host, port):
     listen_socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listen_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listen_socket.bind((host, port))
-        listen_socket.listen(REQUEST_QUEUE_SIZE)
-    except (OSError, OverflowError, TypeError) as error:
-        message = f"Cannot listen on {host} port {port}: {error}"
-        if errno.EADDRINUSE in error.args:
-            message += ". Is an earlier stage still running?"
-        sys.exit(message)
+    listen_socket.bind((host, port))
+    listen_socket.listen(REQUEST_QUEUE_SIZE)
     return listen_socket
 
 
@@ -73,8 +66,7 @@ async def handle_request(client_connection, delay):
             await loop.sock_sendall(client_connection, RESPONSE)
             requests += 1  # no await between reading and writing it
             show(f"Request {requests}: {request!r}")
-            if delay:
-                await asyncio.sleep(delay)
+            await asyncio.sleep(delay)
     except OSError:
         pass  # the client is gone
     client_connection.close()
@@ -84,9 +76,9 @@ def show(text):
     os.write(1, f"{text}\n".encode())
 
 
-def parse_options():
-    as_it_is = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_it_is)
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--host", default="127.0.0.1", help="(default: %(default)s)")
     parser.add_argument("--port", type=int, default=8888, help="0: any (default: 8888)")
     parser.add_argument("--delay", type=float, default=DELAY, metavar="SECONDS",
@@ -94,12 +86,10 @@ def parse_options():
     options = parser.parse_args()
     if not 0 <= options.delay <= 86400:
         parser.error("argument --delay: must be from 0 to 86400 seconds")
-    return options
-
-
-def main():
-    options = parse_options()
-    listen_socket = make_listen_socket(options.host, options.port)
+    try:
+        listen_socket = make_listen_socket(options.host, options.port)
+    except (OSError, OverflowError, TypeError) as error:
+        sys.exit(f"Cannot listen on {options.host} port {options.port}: {error}")
     port = listen_socket.getsockname()[1]
     show(f"Serving HTTP on port {port} ...\nPID: {os.getpid()}")
     asyncio.run(serve_forever(listen_socket, options.delay))
