@@ -13,7 +13,6 @@ Note    Answered means that the first bytes of the answer came. It does not wait
 
 import argparse
 import collections
-import encodings.idna  # noqa: F401 (or each child imports it, to look up the name)
 import os
 import signal
 import socket
@@ -23,11 +22,11 @@ import time
 ANSWERED = "answered"
 
 
-def run_client(options, report):
+def run_client(options, addresses, report):
     """Open the connections of one client, send a request on each, await the answers.
 
     Calls report() once for each connection, with ANSWERED or with what went wrong. Returns
-    the connections: whoever keeps them keeps them open.
+    the connections: they stay open for as long as the caller keeps them.
     """
     request = f"GET /hello HTTP/1.1\r\nHost: {options.host}:{options.port}\r\n\r\n"
     deadline = time.monotonic() + options.timeout
@@ -38,11 +37,10 @@ def run_client(options, report):
     connections = []
     for _ in range(options.max_conns):
         try:
-            address = (options.host, options.port)
-            connection = socket.create_connection(address, timeout=time_left())
+            connection = connect(addresses, time_left)
             connection.sendall(request.encode())
             connections.append(connection)
-        except (OSError, UnicodeError) as error:
+        except OSError as error:
             report(reason(error))
     for connection in connections:
         try:
@@ -53,6 +51,20 @@ def run_client(options, report):
     return connections
 
 
+def connect(addresses, time_left):
+    """Connect to the first of the addresses, from getaddrinfo, that accepts."""
+    for family, kind, protocol, _, address in addresses:
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.settimeout(time_left())
+            connection.connect(address)
+            return connection
+        except OSError as error:
+            connection.close()
+            last_error = error
+    raise last_error
+
+
 def reason(error):
     """What went wrong, in the system's words where it has any."""
     return getattr(error, "strerror", None) or str(error)
@@ -61,6 +73,11 @@ def reason(error):
 def run_clients(options):
     """Run all the clients. Returns how often each outcome was reported."""
     outcomes = collections.Counter()
+    try:  # once, and not in each child
+        addresses = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        outcomes[reason(error)] = options.max_clients * options.max_conns
+        return outcomes
     report_read, report_write = os.pipe()  # from the clients: a line per connection
     hold_read, hold_write = os.pipe()  # to the clients: its end lets them go
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, waitpid finds no child
@@ -72,13 +89,17 @@ def run_clients(options):
             outcomes[f"no process: {reason(error)}"] += options.max_conns
             continue
         if pid == 0:  # the child
-            os.close(hold_write)
-            connections = run_client(
-                options, lambda outcome: os.write(report_write, f"{outcome}\n".encode())
-            )
-            os.close(report_write)
-            os.read(hold_read, 1)  # the connections stay open until then
-            os._exit(0)
+            try:
+                os.close(hold_write)
+                connections = run_client(
+                    options,
+                    addresses,
+                    lambda outcome: os.write(report_write, f"{outcome}\n".encode()),
+                )
+                os.close(report_write)
+                os.read(hold_read, 1)  # the connections stay open until then
+            finally:
+                os._exit(0)
         pids.append(pid)
 
     os.close(report_write)
@@ -120,6 +141,8 @@ def parse_options():
 
 def main():
     options = parse_options()
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # it was closed
+    sys.stdout.reconfigure(errors="replace")  # reasons may be in the user's language
     outcomes = run_clients(options)
     total = options.max_clients * options.max_conns
     if total > sum(outcomes.values()):
@@ -132,7 +155,7 @@ def main():
         reasons = (f"{count} {outcome}" for outcome, count in outcomes.most_common())
         summary += ": " + ", ".join(reasons)
     over_the_progress = "\r" if sys.stdout.isatty() else ""
-    print(over_the_progress + summary)
+    print(over_the_progress + summary, flush=True)
     sys.exit(0 if answered == total else 1)
 
 
@@ -141,3 +164,6 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit(1)
+    except OSError as error:
+        sys.stdout = None  # nothing is left to flush
+        sys.exit(f"Cannot print the result: {error}")

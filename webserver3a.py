@@ -50,7 +50,7 @@ def handle_request(client_connection):
             client_connection.sendall(RESPONSE)
             show(repr(request))
     except OSError:
-        pass  # the client is gone
+        pass  # the client is gone, or the terminal
 
 
 def show(text):

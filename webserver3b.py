@@ -53,7 +53,7 @@ def handle_request(client_connection, delay):
             show(repr(request))
             time.sleep(delay)
     except OSError:
-        pass  # the client is gone
+        pass  # the client is gone, or the terminal
 
 
 def show(text):

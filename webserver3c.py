@@ -60,7 +60,7 @@ def handle_request(client_connection, delay):
             show(f"Child {os.getpid()} of {os.getppid()}: {request!r}")
             time.sleep(delay)
     except OSError:
-        pass  # the client is gone
+        pass  # the client is gone, or the terminal
 
 
 def show(text):

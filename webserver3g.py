@@ -49,6 +49,8 @@ def serve_forever(listen_socket, delay):
     while True:
         try:
             client_connection, client_address = listen_socket.accept()
+        except ConnectionAbortedError:
+            continue  # the client is gone
         except OSError as error:  # no descriptor is free: one may be, soon
             print(f"accept failed, trying again: {error}", file=sys.stderr)
             time.sleep(1)
@@ -75,7 +77,7 @@ def handle_request(client_connection, delay):
             show(f"Child {os.getpid()} of {os.getppid()}: {request!r}")
             time.sleep(delay)
     except OSError:
-        pass  # the client is gone
+        pass  # the client is gone, or the terminal
 
 
 def grim_reaper(signum, frame):

@@ -12,9 +12,9 @@ Try     curl -v -T a-large-file localhost:8888  It asks with "Expect" whether
         to send the file. This application answers and reads nothing of it.
         Ctrl-C while a request is served: it is finished first.
         Ctrl-C once more: the server ends at once.
-Note    A client that leaves is noticed at the next piece of the answer, also an
-        empty one; not while the application computes or sleeps. Give what it
-        waits for a timeout, or let signal.alarm(60) at its start end the child.
+Note    A client that leaves is noticed at the second piece sent after that, or
+        at once at an empty one; not while the application computes or sleeps.
+        Give what it waits for a timeout, or let signal.alarm(60) end the child.
 Next    webserver4a.py forks its children before the clients come. docs/3h.md
         says what 3h is not, and how its application goes on under gunicorn.
 """
@@ -91,21 +91,24 @@ def serve_forever(listen_socket, application, options):
             show(f"accept failed, trying again: {error}", 2)
             time.sleep(1)
             continue
+        signal.pthread_sigmask(signal.SIG_BLOCK, handled)  # the child has our pipe at first
         try:
             pid = os.fork()
         except OSError as error:  # no process: give up this client
             show(f"fork failed, one client given up: {error}", 2)
-            client_connection.close()
-            continue
+            pid = None
         if pid == 0:  # the child
             try:
                 signal.set_wakeup_fd(-1)  # the parent ends by signals, the child with its answer
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)  # but kill CHILD ends it
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
                 listen_socket.close()  # the child's copy
                 handle_request(client_connection, client_address, application, options)
             finally:
                 os._exit(0)
-        children.add(pid)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
+        if pid:
+            children.add(pid)
         client_connection.close()  # the parent's copy
     listen_socket.close()
     finish(children, signals, options.timeout)
@@ -617,6 +620,11 @@ def main():
         parser.error("--timeout is above 0, at most 86400; --max-children from 1 to 10000")
     if not hasattr(os, "fork"):
         sys.exit(f"{parser.prog} needs fork. On Windows, use WSL.")
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:  # it was closed: no file may take
+        os.set_inheritable(null, True)  # its place, or the log would go there
+    os.close(null)
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")
     application = find_application(options.application) if options.application else hello_world
     try:
         listen_socket = make_listen_socket(options.host, options.port)

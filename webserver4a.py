@@ -17,7 +17,6 @@ Next    webserver4b.py has no fixed number of workers. It has threads.
 """
 
 import argparse
-import contextlib
 import os
 import signal
 import socket
@@ -48,35 +47,44 @@ def make_listen_socket(host, port):
 
 def keep_workers(count):
     """Returns in each worker. In the parent it never does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill acts as Ctrl-C
-    workers = set()
+    signals = {signal.SIGALRM, signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # sigwait takes them, below
+    signal.setitimer(signal.ITIMER_REAL, 1, 1)  # SIGALRM, once a second
+    workers, number = set(), signal.SIGALRM
     try:
-        while True:
+        while number == signal.SIGALRM:
+            for pid in list(workers):
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    workers.remove(pid)
+                    show(f"Worker {pid} terminated with status {status}, replacing it")
             try:
                 while len(workers) < count:
                     pid = os.fork()
-                    if pid == 0:  # the worker: a signal ends it at once
-                        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                        signal.signal(signal.SIGINT, signal.SIG_DFL)
+                    if pid == 0:  # the worker
+                        workers.clear()  # they are its parent's to end
+                        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
                         return
                     workers.add(pid)
-            except OSError as error:  # no process is free: go on with fewer
+            except OSError as error:  # no process is free: one may be, soon
                 print(f"fork failed, {len(workers)} workers: {error}", file=sys.stderr)
-            if workers:
-                pid, status = os.wait()
-                workers.discard(pid)
-                show(f"Worker {pid} terminated with status {status}, replaced in 1 s")
-            time.sleep(1)  # or workers that fail at once would be a storm of forks
-    except KeyboardInterrupt:
+            number = signal.sigwait(signals)
+    finally:
         for pid in workers:
-            with contextlib.suppress(ProcessLookupError):  # it has ended
-                os.kill(pid, signal.SIGTERM)
-        raise
+            os.kill(pid, signal.SIGTERM)
+    sys.exit()
 
 
 def serve_forever(listen_socket, delay):
     while True:
-        client_connection, client_address = listen_socket.accept()
+        try:
+            client_connection, client_address = listen_socket.accept()
+        except ConnectionAbortedError:
+            continue  # the client is gone
+        except OSError as error:  # no descriptor is free: one may be, soon
+            print(f"accept failed, trying again: {error}", file=sys.stderr)
+            time.sleep(1)
+            continue
         handle_request(client_connection, delay)
         client_connection.close()
 
@@ -92,7 +100,7 @@ def handle_request(client_connection, delay):
             time.sleep(delay)
             requests = number
     except OSError:
-        pass  # the client is gone
+        pass  # the client is gone, or the terminal
 
 
 def show(text):

@@ -46,6 +46,8 @@ def serve_forever(listen_socket, delay):
     while True:
         try:
             client_connection, client_address = listen_socket.accept()
+        except ConnectionAbortedError:
+            continue  # the client is gone
         except OSError as error:  # no descriptor is free: one may be, soon
             print(f"accept failed, trying again: {error}", file=sys.stderr)
             time.sleep(1)
@@ -70,7 +72,7 @@ def handle_request(client_connection, delay):
             time.sleep(delay)
             requests = number
     except OSError:
-        pass  # the client is gone
+        pass  # the client is gone, or the terminal
     client_connection.close()
 
 

@@ -58,14 +58,14 @@ def serve_forever(listen_socket, delay):
             if key.fileobj is listen_socket:
                 accept(listen_socket, selector)
             else:
-                handle_request(key.fileobj, delay)
-                selector.unregister(key.fileobj)
-                key.fileobj.close()
+                handle_request(key.fileobj, selector, delay)
 
 
 def accept(listen_socket, selector):
     try:
         client_connection, client_address = listen_socket.accept()
+    except (BlockingIOError, ConnectionAbortedError):
+        return  # the client is gone
     except OSError as error:  # no descriptor is free: one may be, soon
         print(f"accept failed, trying again: {error}", file=sys.stderr)
         selector.unregister(listen_socket)  # it stays ready: select would not wait
@@ -74,10 +74,13 @@ def accept(listen_socket, selector):
     selector.register(client_connection, selectors.EVENT_READ)
 
 
-def handle_request(client_connection, delay):
+def handle_request(client_connection, selector, delay):
     global requests
     try:
-        request = client_connection.recv(64 * 1024)
+        try:
+            request = client_connection.recv(64 * 1024)
+        except BlockingIOError:
+            return  # it was not ready after all
         if request:
             client_connection.sendall(RESPONSE)
             number = requests + 1
@@ -85,7 +88,9 @@ def handle_request(client_connection, delay):
             time.sleep(delay)
             requests = number
     except OSError:
-        pass  # the client is gone
+        pass  # the client is gone, or the terminal
+    selector.unregister(client_connection)
+    client_connection.close()
 
 
 def show(text):

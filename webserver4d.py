@@ -15,7 +15,6 @@ Next    webserver4e.py uses all processors.
 import argparse
 import asyncio
 import os
-import signal
 import socket
 import sys
 
@@ -42,12 +41,13 @@ def make_listen_socket(host, port):
 
 async def serve_forever(listen_socket, delay):
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, os._exit, 0)  # Ctrl-C ends it at once
     listen_socket.setblocking(False)
     tasks = set()
     while True:
         try:
             client_connection, client_address = await loop.sock_accept(listen_socket)
+        except ConnectionAbortedError:
+            continue  # the client is gone
         except OSError as error:  # no descriptor is free: one may be, soon
             print(f"accept failed, trying again: {error}", file=sys.stderr)
             await asyncio.sleep(1)
@@ -68,7 +68,7 @@ async def handle_request(client_connection, delay):
             show(f"Request {requests}: {request!r}")
             await asyncio.sleep(delay)
     except OSError:
-        pass  # the client is gone
+        pass  # the client is gone, or the terminal
     client_connection.close()
 
 

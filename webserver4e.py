@@ -14,16 +14,16 @@ Next    docs/next.md says which well-known servers are built like which stage.
 
 import argparse
 import asyncio
-import contextlib
 import os
 import signal
 import socket
 import sys
-import time
 
 REQUEST_QUEUE_SIZE = 1024
 DELAY = 0  # seconds
 WORKERS = os.cpu_count() or 1
+if hasattr(os, "sched_getaffinity"):  # Linux: the processors that it may use
+    WORKERS = len(os.sched_getaffinity(0))
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\n"
@@ -45,40 +45,43 @@ def make_listen_socket(host, port):
 
 def keep_workers(count):
     """Returns in each worker. In the parent it never does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill acts as Ctrl-C
-    workers = set()
+    signals = {signal.SIGALRM, signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # sigwait takes them, below
+    signal.setitimer(signal.ITIMER_REAL, 1, 1)  # SIGALRM, once a second
+    workers, number = set(), signal.SIGALRM
     try:
-        while True:
+        while number == signal.SIGALRM:
+            for pid in list(workers):
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    workers.remove(pid)
+                    show(f"Worker {pid} terminated with status {status}, replacing it")
             try:
                 while len(workers) < count:
                     pid = os.fork()
-                    if pid == 0:  # the worker: a signal ends it at once
-                        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                        signal.signal(signal.SIGINT, signal.SIG_DFL)
+                    if pid == 0:  # the worker
+                        workers.clear()  # they are its parent's to end
+                        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
                         return
                     workers.add(pid)
-            except OSError as error:  # no process is free: go on with fewer
+            except OSError as error:  # no process is free: one may be, soon
                 print(f"fork failed, {len(workers)} workers: {error}", file=sys.stderr)
-            if workers:
-                pid, status = os.wait()
-                workers.discard(pid)
-                show(f"Worker {pid} terminated with status {status}, replaced in 1 s")
-            time.sleep(1)  # or workers that fail at once would be a storm of forks
-    except KeyboardInterrupt:
+            number = signal.sigwait(signals)
+    finally:
         for pid in workers:
-            with contextlib.suppress(ProcessLookupError):  # it has ended
-                os.kill(pid, signal.SIGTERM)
-        raise
+            os.kill(pid, signal.SIGTERM)
+    sys.exit()
 
 
 async def serve_forever(listen_socket, delay):
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, os._exit, 0)  # Ctrl-C ends it at once
     listen_socket.setblocking(False)
     tasks = set()
     while True:
         try:
             client_connection, client_address = await loop.sock_accept(listen_socket)
+        except ConnectionAbortedError:
+            continue  # the client is gone
         except OSError as error:  # no descriptor is free: one may be, soon
             print(f"accept failed, trying again: {error}", file=sys.stderr)
             await asyncio.sleep(1)
@@ -99,7 +102,7 @@ async def handle_request(client_connection, delay):
             show(f"Worker {os.getpid()}, request {requests}: {request!r}")
             await asyncio.sleep(delay)
     except OSError:
-        pass  # the client is gone
+        pass  # the client is gone, or the terminal
     client_connection.close()
 
 
