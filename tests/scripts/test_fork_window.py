@@ -41,8 +41,9 @@ def held(serve, tmp_path):
 
 def test_one_ctrl_c_counts_once(held):
     server, child, client, hold = held
+    listen_socket = server.listen_socket()
     server.send_signal(signal.SIGINT)  # Ctrl-C, in the order that was fatal
-    wait_until(lambda: not system.listening(server.port), "the parent waits for its last requests")
+    wait_until(lambda: listen_socket not in system.sockets(server.pid), "the parent accepts nobody any more")
     os.kill(child.pid, signal.SIGINT)
     hold.unlink()
     assert client.wait_for_end().endswith(b"Hello, World!\n")
