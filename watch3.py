@@ -117,7 +117,8 @@ ON_DESCRIPTOR = ("accept", "read", "recv", "send", "write")
 FUNCTIONS = {
     "inet_csk_accept": "accept", "sk_wait_data": "recv", "sk_stream_wait_memory": "send",
     "hrtimer_nanosleep": "sleep", "do_wait": "wait", "do_select": "select",
-    "do_sys_poll": "poll", "ep_poll": "epoll", "futex_wait_queue": "a lock",
+    "do_sys_poll": "poll", "ep_poll": "epoll", "do_epoll_wait": "epoll",
+    "futex_wait_queue": "a lock", "futex_do_wait": "a lock", "wait_woken": "recv or send",
     "pipe_read": "read", "anon_pipe_read": "read", "pipe_write": "write",
 }  # fmt: skip
 
@@ -717,6 +718,13 @@ def curve(values, most):
 # What is run
 
 
+def suspend(live):
+    """Give the terminal back at Ctrl-Z, and take it again when this goes on."""
+    live.stop()
+    os.kill(os.getpid(), signal.SIGSTOP)
+    live.start(refresh=True)
+
+
 def main():
     watcher = Watcher(None if OPTIONS.pid else OPTIONS.port, OPTIONS.pid)
     if sys.stdout:
@@ -734,8 +742,10 @@ def main():
         console.print(Picture(watcher, console.width))
         print(end="", flush=True)
     else:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # restores the terminal
+        for number in (signal.SIGTERM, signal.SIGQUIT):
+            signal.signal(number, signal.default_int_handler)  # restores the terminal
         with Live(console=console, screen=True, auto_refresh=False) as live:
+            signal.signal(signal.SIGTSTP, lambda signum, frame: suspend(live))
             used = time.process_time()
             while True:
                 live.update(Picture(watcher, *console.size), refresh=True)
