@@ -7,8 +7,8 @@ Type    python3 webserver4a.py --delay 10       in one terminal,
         for i in 1 2 3 4 5; do curl localhost:8888/hello & done; wait
                                                 in another.
 Expect  Four clients are greeted at once, each by another worker. The fifth is
-        greeted when a worker is free. No other PID ever answers, and each
-        worker counts its own requests: there is no total.
+        greeted when a worker is free. Only these four PIDs answer, as long as
+        none is killed. Each worker counts its own requests: there is no total.
 Try     kill -9 a worker. Its client loses the connection, the other clients
         notice nothing. The parent makes another worker.
 Try     curl telnet://localhost:8888            in four terminals. They say

@@ -2,11 +2,11 @@
 
 Shows   4a and 4d together: a parent that keeps workers, and in each worker the
         loop of asyncio. nginx is built like this, and so is gunicorn with
-        uvicorn's workers.
+        asyncio workers.
 Type    python3 webserver4e.py                  in one terminal,
         curl telnet://localhost:8888            in others, as silent clients,
         curl localhost:8888/hello               in one more.
-Expect  curl is answered, however many are silent.
+Expect  curl is answered, as long as a worker has a descriptor left.
 Try     python3 client3.py --max-clients 128. Each worker counts its own.
 Try     kill -9 a worker. Only its own clients are lost, and it is replaced.
 Next    docs/next.md says which well-known servers are built like which stage.

@@ -34,8 +34,9 @@ A Python process for each connection is what makes 3g slow. Make the processes b
 {prefork} times as many requests a second. Threads, as in 4b, give you {threads} times as many, and an event loop, as in 4c, gives you
 {loop} times as many. (3a is fast as long as no client is slow.)
 
-Why is 4e not ahead of all? The client that asks needs a processor, too. Where the handlers compute, that hardly matters: 4d has one
-processor, however many there are, and 4e has all of them. It answers {computing} times as many requests as 4d.
+Why is 4e not ahead of all? The client that asks needs a processor, too. And workers that have so little to do keep falling asleep:
+each client wakes all that wait, and [all but one find nothing](4e.md#why). Where the handlers compute, that hardly matters: 4d has
+one processor, however many there are, and 4e has all of them. It answers {computing} times as many requests as 4d.
 
 ## Keeping
 
@@ -240,7 +241,8 @@ def idle_sentence(results):
     return (
         f"In 3g it is a process, and {rounded(costs['3g'])} KB.\n"
         f"In 4b it is a thread, and {rounded(costs['4b'])} KB. In 4d it is a coroutine of {rounded(costs['4d'])} KB. In 4c it is a "
-        f"few small objects:\n{rounded(costs['4c'])} KB. (What the kernel needs for each connection comes on top.)"
+        f"few small objects:\n{rounded(costs['4c'])} KB. (What the kernel needs comes on top, on Linux "
+        "a few KB for a connection, 20 or more for a thread, 100 or more for a process.)"
     )
 
 
