@@ -101,14 +101,14 @@ MEANING = dict(STATES.values())
 CALLS = {
     "x86_64": {
         0: "read", 1: "write", 7: "poll", 23: "select", 35: "sleep", 43: "accept",
-        44: "send", 45: "recv", 46: "send", 47: "recv", 61: "wait", 202: "a lock",
-        230: "sleep", 232: "epoll", 247: "wait", 270: "select", 271: "poll",
+        44: "send", 45: "recv", 46: "send", 47: "recv", 61: "wait", 128: "sigwait",
+        202: "a lock", 230: "sleep", 232: "epoll", 247: "wait", 270: "select", 271: "poll",
         281: "epoll", 288: "accept",
     },
     "aarch64": {
         22: "epoll", 63: "read", 64: "write", 72: "select", 73: "poll", 95: "wait",
-        98: "a lock", 101: "sleep", 115: "sleep", 202: "accept", 206: "send",
-        207: "recv", 211: "send", 212: "recv", 242: "accept", 260: "wait",
+        98: "a lock", 101: "sleep", 115: "sleep", 137: "sigwait", 202: "accept",
+        206: "send", 207: "recv", 211: "send", 212: "recv", 242: "accept", 260: "wait",
     },
 }.get(platform.machine(), {})  # fmt: skip
 ON_DESCRIPTOR = ("accept", "read", "recv", "send", "write")

@@ -48,6 +48,7 @@ def make_listen_socket(host, port):
 def keep_workers(count):
     """Returns in each worker. In the parent it never does."""
     signals = {signal.SIGALRM, signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
+    signals = {n for n in signals if signal.getsignal(n) != signal.SIG_IGN}  # nohup's
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # sigwait takes them, below
     signal.setitimer(signal.ITIMER_REAL, 1, 1)  # SIGALRM, once a second
     workers, number = set(), signal.SIGALRM
