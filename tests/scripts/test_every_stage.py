@@ -16,14 +16,13 @@ import socket
 import sys
 
 import pytest
-from library import system
-from library.clients import Connection
-from library.programs import Patience, Program, wait_until
-from library.servers import ARTICLES_DELAY, LONG, QUICK_DNS, ROOT, STAGES
-from library.skips import LINUX_ONLY
-from library.sources import pieces, script
+from harness import system
+from harness.clients import Connection
+from harness.programs import QUICK_DNS, Program
+from harness.stages import ALL_STAGES, DEFAULT_DELAY, LONG, ROOT, STAGES, pieces, script, script_path
+from harness.waiting import Patience, wait_until
+from marks import LINUX_ONLY
 
-SCRIPTS = [*STAGES, "3h"]  # all but its HTTP, 3h does as the stages do
 FORKING_STAGES = [stage for stage in STAGES if "3c" <= stage <= "3g"]
 ALONE = ["-I", "-S"]  # no folder of ours, no site-packages
 
@@ -74,10 +73,10 @@ all_handlers = pytest.mark.parametrize("stage", HANDLERS)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with the scripts and nothing else."""
+    """A folder that has the scripts and nothing else."""
     folder = tmp_path_factory.mktemp("alone")
-    for script in [*(f"webserver{stage}.py" for stage in SCRIPTS), "client3.py"]:
-        shutil.copy(ROOT / script, folder)
+    for path in [*map(script_path, ALL_STAGES), ROOT / "client3.py"]:
+        shutil.copy(path, folder)
     return folder
 
 
@@ -146,14 +145,14 @@ def test_bad_option_is_a_usage_error(begin):
 
 
 def test_help_is_the_docstring_with_the_defaults(begin):
-    for stage, program in [(stage, begin(stage, "--help")) for stage in SCRIPTS]:
+    for stage, program in [(stage, begin(stage, "--help")) for stage in ALL_STAGES]:
         assert program.wait() == 0
         assert ast.get_docstring(ast.parse(script(stage))) in program.output
         assert "(default: 127.0.0.1)" in program.output
         assert "(default: 8888)" in program.output
-        if stage in ARTICLES_DELAY:
+        if stage in DEFAULT_DELAY:
             _, _, explained = program.output.partition("\n  --delay SECONDS")
-            assert f"(default: {ARTICLES_DELAY[stage]})" in explained
+            assert f"(default: {DEFAULT_DELAY[stage]})" in explained
 
 
 # Stands in for a system without fork.
@@ -182,7 +181,7 @@ def send_at_once(server):
         clients = [server.connect() for _ in REQUESTS]
         for client, request in zip(clients, REQUESTS):
             client.send(request)
-        server.go_on()
+        server.resume()
     return clients
 
 
@@ -205,7 +204,7 @@ def test_any_bytes_are_shown_at_once_as_printable_ascii(serve, stage):
 def begin_with_pipe(begin, stage):
     """Start a stage with a pipe as its standard output. Returns it, its port, and the pipe's ends."""
     read, write = os.pipe()
-    options = ["--delay=0"] if stage in ARTICLES_DELAY else []
+    options = ["--delay=0"] if stage in DEFAULT_DELAY else []
     program = begin(stage, "--port=0", *options, stdout=write)
     port = int(read_until(read, r"^Serving HTTP on port (\d+) \.\.\.\n")[1])
     return program, port, read, write
@@ -236,7 +235,7 @@ def test_answers_before_printing(begin, stage):
     fill(write)  # printing blocks, as in a terminal stopped with Ctrl-S
     with contextlib.closing(Connection(port)) as client:
         client.ask()
-        wait_until(lambda: client.answered and client.received == RESPONSE, "the answer")
+        wait_until(lambda: client.receive_available() == RESPONSE, "the answer")
     os.close(read)
     os.close(write)
 
@@ -260,16 +259,16 @@ def test_survives_closed_stdout(begin, stage):
 
 def say_nothing(server):
     """Connect, send nothing, and get nothing."""
-    client = server.connect_and_rest()
+    client = server.connect_and_settle()
     client.finish_sending()
     # 3d's connection never ends, but its child does.
-    wait_until(lambda: client.ended or server.zombies(), "the server is done with it")
+    wait_until(lambda: client.ended() or server.zombies(), "the server is done with it")
     assert not client.received
 
 
 def leave(server):
     """Leave while the server, or its child, is in recv."""
-    server.connect_and_rest().close()
+    server.connect_and_settle().close()
 
 
 def reset_in_queue(server):
@@ -277,12 +276,12 @@ def reset_in_queue(server):
     server.stop()
     client = server.ask()
     client.reset()
-    server.go_on()
+    server.resume()
 
 
 def reset_in_recv(server):
     """Reset while the server, or its child, is in recv."""
-    server.connect_and_rest().reset()
+    server.connect_and_settle().reset()
 
 
 def knock_from_outside(server):
@@ -335,7 +334,7 @@ def test_ctrl_c_is_silent_when_idle(serve, stage):
     assert_ctrl_c_is_silent(server)
 
 
-@pytest.mark.parametrize("stage", SCRIPTS)
+@pytest.mark.parametrize("stage", ALL_STAGES)
 def test_ctrl_c_is_silent_at_work(serve, stage):
     server = serve(stage, delay=LONG)
     if stage not in ("3b", "3h"):

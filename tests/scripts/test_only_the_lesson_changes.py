@@ -7,8 +7,7 @@ that was meant to be the same drifts apart unless it is compared.
 import re
 
 import pytest
-from library.servers import ROOT, STAGES
-from library.sources import difference, pieces, script
+from harness.stages import ALL_STAGES, ROOT, STAGES, difference, pieces, script
 
 # How many lines a stage may add and remove, and the functions, constants and last block that change.
 LESSONS = {
@@ -103,14 +102,14 @@ def test_3h_has_3as_options():
 # The docstrings
 
 
-@pytest.mark.parametrize("stage", [*STAGES, "3h"])
+@pytest.mark.parametrize("stage", ALL_STAGES)
 def test_docstring_shows_what_to_type(stage):
     docstring = script(stage).split('"""')[1]
     assert f"python3 webserver{stage}.py" in docstring
     assert "curl localhost:8888/hello" in docstring
 
 
-@pytest.mark.parametrize("stage", [*STAGES, "3h"])
+@pytest.mark.parametrize("stage", ALL_STAGES)
 def test_docstring_names_the_next_step(stage):
     _, _, following = script(stage).split('"""')[1].partition("\nNext    ")
     for name in NEXT[stage]:

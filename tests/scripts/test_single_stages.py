@@ -11,10 +11,10 @@ import signal
 import time
 
 import pytest
-from library import system
-from library.programs import wait_until
-from library.servers import LONG
-from library.skips import LINUX_ONLY, needs_queue
+from harness import system
+from harness.stages import LONG
+from harness.waiting import wait_until
+from marks import LINUX_ONLY, needs_queue
 
 GIVEN_UP = {  # what is printed for a client that gets no process, or no thread
     "3g": "fork failed, one client given up: [Errno 11] Resource temporarily unavailable",
@@ -87,7 +87,7 @@ def test_3d_without_processes_dies_in_fork(serve):
 
 def test_3e_dies_in_accept_when_a_child_ends(serve):
     server = serve("3e")
-    client = server.connect_and_rest()
+    client = server.connect_and_settle()
     (child,) = server.wait_until_children(1)
     client.ask()
     assert server.wait() == 1
@@ -110,7 +110,7 @@ def test_client_without_a_process_is_given_up(serve, stage):
             server.wait_until_blocked()
             assert server.errors.splitlines() == count * [GIVEN_UP[stage]]
             assert server.descriptors() == descriptors
-    assert_answered(server.ask_at_rest())
+    assert_answered(server.ask_when_idle())
     server.wait_until_children(0)
 
 
@@ -178,7 +178,7 @@ def test_signal_to_the_parent_alone_ends_its_workers(serve, stage, number):
 def test_no_process_keeps_a_copy_that_it_does_not_need(serve, stage):
     server = serve(stage, delay=LONG)
     before = len(server.descriptors())
-    server.connect_and_rest()
+    server.connect_and_settle()
     (child,) = server.children()
     assert server.listen_socket() not in system.sockets(child.pid)
     assert len(server.descriptors()) - before == (stage == "3d")  # its lesson is one more
@@ -187,7 +187,7 @@ def test_no_process_keeps_a_copy_that_it_does_not_need(serve, stage):
 @pytest.mark.parametrize("stage", ["3e", "3f"])
 def test_handler_reports_the_child_of_a_silent_client(serve, stage):
     server = serve(stage)
-    client = server.connect_and_rest()
+    client = server.connect_and_settle()
     (child,) = server.children()
     client.close()
     report = f"\nChild {child.pid} terminated with status 0\n"
@@ -204,7 +204,7 @@ def test_3gs_memory_does_not_grow(serve):
             for client in [server.ask() for _ in range(25)]:
                 assert_answered(client)
                 client.close()
-        server.ask_at_rest().wait_for_end()  # the end of its child interrupts accept
+        server.ask_when_idle().wait_for_end()  # the end of its child interrupts accept
         server.wait_until_children(0)
         return system.memory(server.pid)
 
