@@ -1,8 +1,13 @@
-"""Servers that the tests of the WSGI server share: starting one takes longer than most of these tests."""
+"""What tests share because it takes longer to start than they take: servers of applications, and rich."""
+
+import runpy
+import sys
 
 import pytest
-from application_server import ApplicationServer
+from harness.stages import ROOT
 from harness.waiting import wait_until
+
+from application_server import ApplicationServer
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +40,30 @@ def impatient():
         yield server
     finally:
         server.kill()
+
+
+@pytest.fixture
+def watch3(monkeypatch, capsys):
+    """watch3(option, ...) runs watch3.py with 80 columns and returns what it prints.
+
+    It runs in this process: to import rich in another takes longer than all the rest.
+    """
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+    def watch3(*options, status=0):
+        monkeypatch.setattr(sys, "argv", ["watch3.py", *map(str, options)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / "watch3.py"), run_name="__main__")
+        assert end.value.code == status
+        output, errors = capsys.readouterr()
+        assert errors == ""
+        return output
+
+    return watch3
+
+
+@pytest.fixture
+def once(watch3):
+    """once(port) is the picture of the server on a port."""
+    return lambda port, **status: watch3("--once", "--port", port, **status)

@@ -5,10 +5,17 @@ import re
 import sys
 
 import pytest
-from application_server import GET, POST, STAGE, ApplicationServer, assert_reset, whole_answer
 from harness.programs import Program
 from harness.stages import script_path
 from harness.waiting import wait_until
+
+from application_server import (
+    POST,
+    STAGE,
+    ApplicationServer,
+    assert_reset,
+    whole_answer,
+)
 
 # The request
 

@@ -7,9 +7,18 @@ import socket
 import time
 
 import pytest
-from application_server import CHUNKED, GET, MIB, POST, ApplicationServer, assert_reset, whole_answer
 from harness.waiting import mismatch, wait_until
 from marks import needs
+
+from application_server import (
+    CHUNKED,
+    GET,
+    MIB,
+    POST,
+    ApplicationServer,
+    assert_reset,
+    whole_answer,
+)
 
 
 def send_thrice(server, client):

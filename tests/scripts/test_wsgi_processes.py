@@ -6,6 +6,13 @@ import signal
 import sys
 
 import pytest
+from harness import system
+from harness.programs import Program
+from harness.stages import script_path
+from harness.users import user_with_few_processes
+from harness.waiting import mismatch, wait_until
+from marks import LINUX_ONLY
+
 from application_server import (
     CHUNKED,
     GET,
@@ -17,12 +24,6 @@ from application_server import (
     assert_reset,
     whole_answer,
 )
-from harness import system
-from harness.programs import Program
-from harness.stages import script_path
-from harness.users import user_with_few_processes
-from harness.waiting import mismatch, wait_until
-from marks import LINUX_ONLY
 
 # Many clients
 

@@ -10,10 +10,11 @@ import re
 import socket
 
 import pytest
-from application_server import CHUNKED, GET, MIB, POST, STAGE, whole_answer
 from harness import system
 from harness.waiting import mismatch, wait_until
 from marks import LINUX_ONLY, needs
+
+from application_server import CHUNKED, GET, MIB, POST, STAGE, whole_answer
 
 LINE = "{}\r\nHost: here\r\n\r\n"
 TARGET = "GET {} HTTP/1.1\r\nHost: here\r\n\r\n"
