@@ -7,6 +7,8 @@ import pytest
 from harness.stages import ROOT
 from harness.waiting import wait_until
 
+sys.path.append(str(ROOT / "benchmarks"))  # for test_benchmarks.py
+
 from application_server import ApplicationServer
 
 
