@@ -5,13 +5,13 @@ Type    python3 webserver3d.py              in one terminal,
         .venv/bin/python watch3.py          in a third; add
         --once                              for one picture, as text, or
         --svg picture.svg                   for one picture, as a drawing.
-Expect  A picture that follows the server on port 8888, whichever it is, until
-        Ctrl-C. The exit status of --once and --svg is 0 if there was a server.
-Note    It needs rich 12.4 and psutil 6 or newer. The README's test command has
-        installed them in .venv.
-Note    It only looks: it connects to nobody, stops nobody, and says what it may
-        not see of other users' processes. The listen queue, pending signals and
-        the call that a process waits in are shown on Linux only.
+Expect  The picture of whatever server is on port 8888, updated until Ctrl-C.
+        With --once or --svg, exit status 0 if there is a server, else 1.
+Note    It needs rich 12.4 and psutil 6 or newer. The README's test command
+        installs them in .venv.
+Note    It only observes: it opens no connection, stops no process, and marks what
+        it may not see of other users' processes. Only Linux shows the listen
+        queue, pending signals, and the call that a process waits in.
 """
 
 import argparse
@@ -39,14 +39,14 @@ def parse_options():
     which.add_argument("--port", type=int, default=8888, help=port)
     which.add_argument("--pid", type=int, help="watch this process instead")
     interval = (
-        "wait this long between two looks (default: %(default)s), or longer if that would "
-        "take more than a tenth of a processor"
+        "seconds between two updates (default: %(default)s); more if updating "
+        "would take over a tenth of a processor"
     )
     parser.add_argument(
         "--interval", type=float, default=0.5, metavar="SECONDS", help=interval
     )
-    parser.add_argument("--once", action="store_true", help="print one picture and end")
-    parser.add_argument("--svg", metavar="FILE", help="draw one picture and end")
+    parser.add_argument("--once", action="store_true", help="print one picture and exit")
+    parser.add_argument("--svg", metavar="FILE", help="draw one picture and exit")
     options = parser.parse_args()
     if not 1 <= options.port <= 65535:
         parser.error("argument --port: must be from 1 to 65535")
@@ -57,7 +57,7 @@ def parse_options():
     return options
 
 
-OPTIONS = parse_options()  # before the libraries are loaded, which takes a while
+OPTIONS = parse_options()  # before the imports: loading the libraries takes a while
 
 try:
     import psutil
@@ -75,13 +75,13 @@ except (AttributeError, ImportError) as error:
 LINUX = sys.platform == "linux"
 GONE = (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess)
 HIDDEN = (PermissionError, psutil.AccessDenied)
-SCAN_SECONDS = 1  # the clients' programs are looked for at most this often
-PAUSE = 9  # times the processor time of a look, so that it takes a tenth of a processor at most
+SCAN_SECONDS = 1  # between two searches for the clients' programs, which read all processes
+PAUSE = 9  # times the processor time of an update: at most a tenth of a processor
 CLIENT_WIDTH = 15  # columns for a client's program and PID
 ZOMBIE = "Z"
 
-# The states of TCP (RFC 9293, section 3.3.2) by Linux's numbers, and what they mean for the
-# end that is in them. TIME_WAIT is left out: no process has anything to do with it.
+# The states of TCP (RFC 9293, section 3.3.2) by Linux's numbers, and what each says of its end.
+# TIME_WAIT is left out: it belongs to no process.
 STATES = {
     1: ("ESTABLISHED", "open"),
     2: ("SYN_SENT", "asks to be connected, and has no reply yet"),
@@ -96,8 +96,7 @@ STATES = {
 }
 MEANING = dict(STATES.values())
 
-# System calls by their numbers, and what they are in Python. Those in ON_DESCRIPTOR have a
-# descriptor as their first argument.
+# Python's names for system calls, by number. Those in ON_DESCRIPTOR take a descriptor first.
 CALLS = {
     "x86_64": {
         0: "read", 1: "write", 7: "poll", 23: "select", 35: "sleep", 43: "accept",
@@ -112,8 +111,8 @@ CALLS = {
     },
 }.get(platform.machine(), {})  # fmt: skip
 ON_DESCRIPTOR = ("accept", "read", "recv", "send", "write")
-# The same by the kernel's own functions. Those may be seen of all one's processes, the
-# system call only of those that one may trace (proc_pid_syscall(5), proc_pid_wchan(5)).
+# The same by kernel function. Users may see that of all their processes (proc_pid_wchan(5)), the
+# system call only of those that they may trace (proc_pid_syscall(5)).
 FUNCTIONS = {
     "inet_csk_accept": "accept", "sk_wait_data": "recv", "sk_stream_wait_memory": "send",
     "hrtimer_nanosleep": "sleep", "do_wait": "wait", "do_select": "select",
@@ -123,16 +122,16 @@ FUNCTIONS = {
 }  # fmt: skip
 
 
-# What the system knows of sockets
+# Sockets
 
 
 class Socket(NamedTuple):
     """A listening socket, or one end of a connection.
 
     own and other are its two ends, each an address and a port. name is what its descriptors
-    refer to, None if there are none: before accept, and after the last close. queued is how
-    many connections wait in its listen queue, of which backlog is the length that listen
-    was given; both None where they are not known.
+    refer to; None if it has none, before accept and after the last close. queued counts the
+    connections in its listen queue, and backlog is the length that listen was given; both
+    None where unknown.
     """
 
     state: str
@@ -144,9 +143,9 @@ class Socket(NamedTuple):
 
 
 def sockets_with(port):
-    """The TCP sockets with a port at either end, or all of them for 0, without TIME_WAIT.
+    """The TCP sockets with a port at either end, 0 for any; none in TIME_WAIT.
 
-    On Linux those of all processes, elsewhere of those that one may look into.
+    On Linux those of all processes, elsewhere those of the processes that we may inspect.
     """
     try:
         ends = {(port, 0), (0, port)}
@@ -158,9 +157,9 @@ def sockets_with(port):
 
 
 def sockets_of_the_kernel(own_port, other_port):
-    """Ask Linux for the TCP sockets with these ports; 0 is any (sock_diag(7), netlink(7)).
+    """Ask Linux for the TCP sockets with these ports, 0 for any (sock_diag(7), netlink(7)).
 
-    Raises AttributeError on another system, OSError if the kernel does not answer that.
+    Raises AttributeError on another system, OSError if the kernel refuses.
     """
     states = sum(1 << number for number in STATES)
     for family in (socket.AF_INET, socket.AF_INET6):
@@ -174,7 +173,7 @@ def sockets_of_the_kernel(own_port, other_port):
 
 
 def messages(kernel):
-    """The parts of the kernel's answer, each with a header of 16 bytes (netlink(7))."""
+    """The messages of the kernel's answer without their headers of 16 bytes (netlink(7))."""
     while True:
         data = kernel.recv(1 << 18)
         while data:
@@ -182,7 +181,7 @@ def messages(kernel):
             if kind == 3:  # NLMSG_DONE
                 return
             if kind == 2:  # NLMSG_ERROR
-                raise OSError("the kernel does not tell about its sockets")
+                raise OSError("the kernel does not list its sockets")
             yield data[16:length]
             data = data[(length + 3) & ~3 :]
 
@@ -202,7 +201,7 @@ def unpacked(family, message):
 
 
 def sockets_of(pid):
-    """The TCP sockets of a process by its descriptors, for other systems; {} if hidden."""
+    """The TCP sockets of a process by descriptor, on systems other than Linux; {} if hidden."""
     sockets = {}
     with contextlib.suppress(*GONE, *HIDDEN):
         for one in psutil.Process(pid).net_connections("tcp"):
@@ -211,14 +210,14 @@ def sockets_of(pid):
     return sockets
 
 
-# What the system knows of processes
+# Processes
 
 
 class Process(NamedTuple):
     """A process. state is a letter of ps(1).
 
-    call says which call it waits in, '' if that is not known. descriptors is a dict from
-    their numbers to what they refer to; None if that may not be seen.
+    call is the system call that it waits in, '' if unknown. descriptors is a dict from number
+    to what it refers to; None if we may not see it.
     """
 
     pid: int
@@ -230,7 +229,7 @@ class Process(NamedTuple):
 
 
 def read(path):
-    """A file's text; '' if it is not there any more, or not ours to see."""
+    """A file's text; '' if it is gone, or we may not read it."""
     try:
         with open(path, "rb", buffering=0) as file:
             return file.readall().decode(errors="replace")
@@ -239,7 +238,7 @@ def read(path):
 
 
 def process(pid):
-    """A process as it is now; None if there is none."""
+    """A process as it is now; None if it is gone."""
     try:
         if LINUX:
             fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
@@ -256,20 +255,20 @@ def process(pid):
 
 
 def call(pid):
-    """The system call that a process waits in, such as 'accept(3)'; '' if not known."""
+    """The system call that a process waits in, such as 'accept(3)'; '' if unknown."""
     number, *arguments = read(f"/proc/{pid}/syscall").split() or [""]
     if not number.isdigit():
         return FUNCTIONS.get(read(f"/proc/{pid}/wchan").partition(".")[0], "")
     name, first = CALLS.get(int(number), ""), int(arguments[0], 16)
     if name in ON_DESCRIPTOR:
         return f"{name}({first})"
-    if name == "select" and first == 0:  # of no descriptors: Python 3.10's sleep
+    if name == "select" and first == 0:  # without descriptors it is Python 3.10's sleep
         return "sleep"
     return name
 
 
 def descriptors(pid):
-    """What the descriptors of a process refer to, by their numbers; None if hidden."""
+    """What the descriptors of a process refer to, by number; None if hidden."""
     targets = {}
     try:
         if not LINUX:
@@ -286,7 +285,7 @@ def descriptors(pid):
 
 
 def children(one):
-    """The PIDs of a process's children, zombies among them."""
+    """The PIDs of a process's children, zombies included."""
     try:
         if not LINUX:
             return [child.pid for child in psutil.Process(one.pid).children()]
@@ -299,9 +298,9 @@ def children(one):
 
 
 def family(pid, before=()):
-    """A process and all that descend from it, parents before children.
+    """A process and all its descendants, parents before children.
 
-    before is what this returned last: what was a zombie then is not looked at again.
+    before is what this returned last: a zombie stays as it is and is not read again.
     """
     zombies = {one.pid: one for one in before if one.state == ZOMBIE}
     members, to_do = [], [pid]
@@ -315,14 +314,14 @@ def family(pid, before=()):
     return members
 
 
-# One look
+# A snapshot
 
 
 class Connection(NamedTuple):
     """A connection to the server: its client's address, and the sockets at both ends.
 
-    client and server are None for an end that is not on this machine, or is gone.
-    copies lists who has a descriptor of the server's end: processes and numbers.
+    client and server are None for an end that is on another machine, or is gone. copies lists
+    the descriptors of the server's end, each as PID and number.
     """
 
     address: tuple
@@ -332,13 +331,13 @@ class Connection(NamedTuple):
 
 
 class Look(NamedTuple):
-    """All that was seen of a server at one moment.
+    """A server at one moment.
 
-    family has its processes, the parent first; none, if they may not be seen. command is
+    family has its processes, the parent first; it is empty if we may not see them. command is
     the parent's. pending says whether a SIGCHLD is pending for the parent, limit how many
-    descriptors it may have; None if that is not known. clients has the clients' ports by
-    the names of the server's sockets. kept_out is how many clients of this machine are not
-    connected.
+    descriptors it may have; None if unknown. clients is a dict from the names of the server's
+    sockets to the clients' ports. kept_out counts this machine's clients that the full queue
+    keeps from connecting.
     """
 
     time: str
@@ -353,11 +352,11 @@ class Look(NamedTuple):
 
 
 class Watcher:
-    """Looks at the server on a port, or at a process and the port that it listens on.
+    """Observes the server on a port, or a process and the port that it listens on.
 
-    seen is the last look at a server, None before the first. ended is when that server
-    ended, None while it runs. history has the counts of each look at it. programs are the
-    clients, by the names of their sockets.
+    seen is the last look at a server, None before the first. ended is when that server ended,
+    None while it runs. history has the counts of each look at it. programs is a dict from the
+    names of the clients' sockets to their programs and PIDs.
     """
 
     def __init__(self, port, pid):
@@ -370,12 +369,12 @@ class Watcher:
         self._looked_for_programs = -SCAN_SECONDS
 
     def look(self):
-        """Look once more."""
+        """Take the next look, and add its counts to the history."""
         look = self.server()
         if look is None:
             self.ended = self.ended or time.strftime("%H:%M:%S")
             return
-        if self.ended:  # that was another server
+        if self.ended:  # the history is another server's
             self.history.clear()
         self.seen, self.ended = look, None
         descriptors = look.family[0].descriptors if look.family else None
@@ -389,7 +388,7 @@ class Watcher:
         )
 
     def server(self):
-        """All that can be seen of the server now; None if there is none."""
+        """A look at the server as it is now; None if there is none."""
         sockets = sockets_with(self.port or 0)
         listening = [one for one in sockets if one.state == "LISTEN"]
         listening = [one for one in listening if self.port in (None, one.own[1])]
@@ -411,9 +410,10 @@ class Watcher:
         )  # fmt: skip
 
     def owner(self, listening):
-        """The PID of the process that has one of the sockets; None if it may not be seen.
+        """The PID of the process that has one of the sockets; None if we may not see it.
 
-        That is the parent as it was last, or else one whose own parent has none of them.
+        If several have one, it is the parent of the last look, or else the process whose own
+        parent has none.
         """
         names = {one.name for one in listening}
 
@@ -427,7 +427,7 @@ class Watcher:
         return next((pid for pid, parent in parents.items() if parent not in parents), None)
 
     def connections(self, sockets, listening, copies):
-        """The connections to the server, its clients, and how many are kept out."""
+        """The connections, clients and kept_out of a look."""
         if not listening:
             return [], {}, 0
         port = listening.own[1]
@@ -447,7 +447,7 @@ class Watcher:
         return connections, clients, kept_out
 
     def look_for_programs(self, names):
-        """Find out which programs the clients are, if that is not known of all of them."""
+        """Find the programs of the clients, unless all are known or were searched for just now."""
         unknown = names - self.programs.keys()
         if not unknown or time.monotonic() < self._looked_for_programs + SCAN_SECONDS:
             return
@@ -460,12 +460,12 @@ class Watcher:
 
 
 def printable(text):
-    """A name without what a terminal would take for an order."""
+    """Strip control characters."""
     return "".join(each if each.isprintable() else "?" for each in " ".join(text.split()))
 
 
 def command(pid):
-    """The command line of a process, its program without the folder that it lies in."""
+    """The command line of a process, its program without the folder."""
     with contextlib.suppress(*GONE, *HIDDEN):
         program, *arguments = psutil.Process(pid).cmdline() or [""]
         return printable(" ".join([os.path.basename(program), *arguments]))
@@ -473,14 +473,14 @@ def command(pid):
 
 
 def pending(pid):
-    """Whether a SIGCHLD waits to be delivered to a process (proc_pid_status(5))."""
+    """Whether a SIGCHLD is pending for a process (proc_pid_status(5)); None if unknown."""
     masks = re.findall(r"(?:Sig|Shd)Pnd:\s*(\w+)", read(f"/proc/{pid}/status"))
     bit = 1 << signal.SIGCHLD - 1
     return any(int(mask, 16) & bit for mask in masks) if masks else None
 
 
 def limit(pid):
-    """How many descriptors a process may have (RLIMIT_NOFILE, getrlimit(2))."""
+    """How many descriptors a process may have (RLIMIT_NOFILE, getrlimit(2)); None if unknown."""
     with contextlib.suppress(AttributeError, *GONE, *HIDDEN):
         return psutil.Process(pid).rlimit(psutil.RLIMIT_NOFILE)[0]
     return None
@@ -490,7 +490,7 @@ def limit(pid):
 
 
 class Picture:
-    """What a watcher has seen, as something that rich prints, in so many columns and rows."""
+    """What a watcher has seen, for rich to print in a number of columns and rows."""
 
     def __init__(self, watcher, columns, rows=sys.maxsize):
         self.watcher = watcher
@@ -499,7 +499,7 @@ class Picture:
         self.rows = rows
 
     def __rich_console__(self, console, options):
-        """All its lines; where there are too many, the last says how many are left out."""
+        """All its lines; if there are too many, the last one counts those left out."""
         if self.look is None:
             port, pid = self.watcher.port, self.watcher.pid
             yield line(f"Nobody listens on port {port}." if port else f"There is no process {pid}.")
@@ -507,7 +507,7 @@ class Picture:
         lines = self.lines(console, options, self.rows, self.rows)
         if len(lines) > self.rows:
             room = max(self.rows - len(self.lines(console, options, 0, 0)), 0)
-            # The processes have what the connections leave, but half of it at least.
+            # The processes get at least half of the room, and more if the connections leave it.
             living = sum(one.state != ZOMBIE for one in self.look.family[1:])
             processes = min(living, max(room // 2, room - len(self.look.connections)))
             lines = self.lines(console, options, processes, room - processes)
@@ -519,7 +519,7 @@ class Picture:
             yield Segment.line()
 
     def lines(self, console, options, processes, connections):
-        """The lines of a picture that shows so many processes and connections."""
+        """The lines of a picture that shows at most so many processes and connections."""
         parts = [self.title(), self.queue(), "", self.tree(processes), ""]
         parts += [*self.table(connections), "", self.counts()]
         return console.render_lines(Group(*parts), options, pad=False)
@@ -533,7 +533,7 @@ class Picture:
         return line(f"{where}, at {self.look.time}")
 
     def queue(self):
-        """The listen queue as a bar. Linux lets it grow to one more than the backlog."""
+        """The listen queue as a bar. On Linux it holds one more than the backlog."""
         listening = self.look.listening
         if not listening or listening.backlog is None:
             return line("listen queue  not to be seen")
@@ -548,7 +548,7 @@ class Picture:
         return line(f"{text}, ", (kept_out, "bold red"))
 
     def tree(self, rows):
-        """The parent, so many of its descendants, and a line for each family's zombies."""
+        """The parent, at most so many of its descendants, and a line for each parent's zombies."""
         if not self.look.family:
             return line("The server is another user's: its process is not yours to see.")
         first, *others = self.look.family
@@ -562,7 +562,7 @@ class Picture:
             nodes[first.pid].add(line(f"+{len(living) - rows} more children"))
         zombies = collections.defaultdict(list)
         for one in others:
-            if one.state == ZOMBIE:  # beside the parent, where its own is not shown
+            if one.state == ZOMBIE:  # under the server's parent if their own isn't shown
                 zombies[one.parent if one.parent in nodes else first.pid].append(str(one.pid))
         for pid, pids in zombies.items():
             what = f"{len(pids)} ZOMBIE{'S' * (len(pids) > 1)}"
@@ -573,7 +573,7 @@ class Picture:
     def parent(self, first):
         """The parent in three lines."""
         facts = [doing(first)] if doing(first) else []
-        # A line has no room for both, and who has threads is seldom somebody's parent.
+        # There is no room for both, and a process with threads rarely has children.
         alone = first.threads > 1 and not self.look.family[1:]
         if self.look.pending is not None and not alone:
             facts.append("SIGCHLD pending" if self.look.pending else "no SIGCHLD pending")
@@ -589,13 +589,13 @@ class Picture:
         ]
 
     def descriptors(self, one, width):
-        """The descriptors of a process, and what they refer to."""
+        """The descriptors of a process and what they refer to, in at most width columns."""
         if one.descriptors is None:
             return "descriptors not yours to see"
         meanings = {number: self.meaning(to) for number, to in one.descriptors.items()}
         groups = itertools.groupby(meanings, meanings.get)
         parts = [f"{' '.join(map(str, numbers))} {meaning}" for meaning, numbers in groups]
-        if len(", ".join(parts)) > width:  # those that are sockets first
+        if len(", ".join(parts)) > width:  # sockets first
             parts.sort(key=lambda part: not re.search("client|listening", part))
         return fitting(parts, ", ", width)
 
@@ -606,14 +606,14 @@ class Picture:
         if target in self.look.clients:
             return f"client {self.look.clients[target]}"
         kind, colon, rest = target.partition(":")
-        if colon and rest.startswith("["):  # such as pipe:[4711], anon_inode:[eventpoll]
+        if colon and rest.startswith("["):  # such as pipe:[4711] or anon_inode:[eventpoll]
             return rest.strip("[]") if kind == "anon_inode" else kind
         if target.startswith(("/dev/pts/", "/dev/tty")):
             return f"terminal {target[len('/dev/') :]}"
         return printable(target if "/dev/" in target[:5] else os.path.basename(target))
 
     def table(self, rows):
-        """So many of the connections, a row each, and what the states in them mean."""
+        """At most so many connections, a row each, and the meaning of their states."""
         if not self.look.connections:
             yield line("no connections")
             return
@@ -634,7 +634,7 @@ class Picture:
             yield line(f"{state}: {MEANING[state]}")
 
     def program(self, connection):
-        """What is known of a connection's client, besides its port."""
+        """A connection's client: its program and PID, or else its address."""
         if not connection.client:
             return connection.address[0]
         if not connection.client.name:
@@ -646,7 +646,7 @@ class Picture:
         return f"{program if len(program) <= room else program[: room - 1] + '…'} {pid}"
 
     def copies(self, connection):
-        """Who has a descriptor of the server's end of a connection."""
+        """How many descriptors the server's end of a connection has, and whose they are."""
         if not connection.server:
             return "-"
         if not connection.server.name:
@@ -659,10 +659,10 @@ class Picture:
         return f"{len(parts)}: " + fitting(parts, ", ", self.columns - 55)
 
     def counts(self):
-        """The counts in two lines, with curves, of one scale, of how they came about."""
+        """The counts in two lines, each with a curve of its history; all curves have one scale."""
         width = max(self.columns // 2 - 22, 5)
         history = list(self.watcher.history)
-        most = max(max(counts.values()) for counts in history)  # also of what is not drawn
+        most = max(max(counts.values()) for counts in history)  # drawn or not
         history = history[-width:]
         cells = [
             f"{name:11}  {count:5}  {curve([counts[name] for counts in history], most)}"
@@ -672,12 +672,12 @@ class Picture:
 
 
 def line(*parts):
-    """A line of text, of texts and pairs of a text and its style, that is never wrapped."""
+    """A line that is never wrapped, from texts and pairs of a text and its style."""
     return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
 
 
 def doing(one):
-    """What a process does, in a word or two; '' if that is not known."""
+    """What a process does, in a word or two; '' if unknown."""
     if one.state in "RTt":
         return "running" if one.state == "R" else "stopped"
     if one.call:
@@ -686,7 +686,7 @@ def doing(one):
 
 
 def where(one):
-    """In which call most of a process's threads wait, its first left out; '' if not known."""
+    """The call in which most of a process's threads wait, except its first; '' if unknown."""
     folder = f"/proc/{one.pid}/task"
     with contextlib.suppress(*GONE, *HIDDEN):
         others = [int(thread) for thread in os.listdir(folder) if int(thread) != one.pid]
@@ -697,7 +697,7 @@ def where(one):
 
 
 def fitting(parts, between, width):
-    """The parts in a line, as many as fit in it, and how many do not."""
+    """As many of the parts as fit in a line, and the number of the others."""
     for count in range(min(len(parts), width), 0, -1):
         text = between.join(parts[:count])
         if count < len(parts):
@@ -708,14 +708,14 @@ def fitting(parts, between, width):
 
 
 def curve(values, most):
-    """A small curve of numbers up to most, a character each; '' where there is but one."""
+    """A small curve of numbers from 0 to most, a character each; '' for a single number."""
     if len(values) == 1:
         return ""
     heights = "▁▂▃▄▅▆▇█"
     return "".join(heights[value * (len(heights) - 1) // max(most, 1)] for value in values)
 
 
-# What is run
+# Running
 
 
 def suspend(live):
@@ -728,14 +728,14 @@ def suspend(live):
 def main():
     watcher = Watcher(None if OPTIONS.pid else OPTIONS.port, OPTIONS.pid)
     if sys.stdout:
-        sys.stdout.reconfigure(errors="replace")  # where it cannot have bars and curves
+        sys.stdout.reconfigure(errors="replace")  # its encoding may lack bars and curves
     console = Console(highlight=False)
     watcher.look()
     if OPTIONS.svg:
         drawn = Console(record=True, width=80, file=io.StringIO(), highlight=False)
         drawn.print(Picture(watcher, 80))
         svg = drawn.export_svg(title="watch3.py")
-        svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # from elsewhere
+        svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # would load fonts
         with open(OPTIONS.svg, "w", encoding="utf-8") as file:
             file.write(svg)
     elif OPTIONS.once or not console.is_interactive:

@@ -6,10 +6,10 @@ import matplotlib
 import report
 
 matplotlib.use("svg")
-from matplotlib import pyplot  # noqa: E402 (after the choice of what it draws on)
+from matplotlib import pyplot  # noqa: E402 (the backend has to be chosen first)
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#777777"
-LOOKS = {  # of a stage's line, broken ones on top; other stages have matplotlib's
+LOOKS = {  # a stage's line; dashed lines lie on top, and other stages get matplotlib's defaults
     "3b": {"color": ORANGE, "linestyle": "-"},
     "3c": {"color": BLUE, "linestyle": "--", "zorder": 3},
     "3d": {"color": RED, "linestyle": ":", "zorder": 4},
@@ -21,15 +21,15 @@ LOOKS = {  # of a stage's line, broken ones on top; other stages have matplotlib
     "4d": {"color": RED, "linestyle": "--"},
     "4e": {"color": ORANGE, "linestyle": "-."},
 }
-KINDS = {  # of a design's bar, by a word in how it serves, the first that is there
+KINDS = {  # a design's bar, by the first of these words in how it serves
     "worker": ("a few processes, made before there is a client", ORANGE),
     "process": ("a process for each connection", GREEN),
     "a thread": ("a thread for each connection", BLUE),
     "one": ("one process, one thread", GREY),
 }
 NEAR = 14  # points between two names
-WIDTH = 5.2  # inches: on a phone, 390 pixels wide, the letters stay as high as 9 pixels
-THEMES = {  # of a page, what its file's name ends in and its looks
+WIDTH = 5.2  # inches, so that letters are 9 pixels high on a phone of 390 pixels
+THEMES = {  # the end of a file's name, and the looks of the page that shows the file
     "": {"figure.facecolor": "white", "axes.facecolor": "white"},
     "-dark": {"figure.facecolor": "#0d1117", "axes.facecolor": "#0d1117"},
 }
@@ -42,26 +42,26 @@ STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 2,
     "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "webserver3",  # the same names in each run
+    "svg.hashsalt": "webserver3",  # the same IDs in each run
 }
 INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
 
 
 def draw(results, folder):
-    """Write cost.svg, leaks.svg and latency.svg into a folder, and each for dark pages, too."""
+    """Write an SVG of each chart into a folder, and a second one for dark pages."""
     metadata = {"Date": None, "Description": report.digest(results)}
     for suffix, theme in THEMES.items():
         with matplotlib.rc_context({**STYLE, **theme, **dict.fromkeys(INKED, INKS[suffix])}):
             for name, chart in CHARTS.items():
                 if not results[name]:
-                    continue  # it could not be measured on this system
+                    continue  # this system can't measure it
                 figure = chart(results[name])
                 figure.savefig(folder / f"{name}{suffix}.svg", metadata=metadata)
                 pyplot.close(figure)
 
 
 def costs(found):
-    """Bars: the requests a second of each design, the fastest first, its name above."""
+    """Bars: the requests a second of each design, fastest first."""
     names = sorted(found, key=lambda name: found[name]["rate"]["median"])
     figure, axes = pyplot.subplots(figsize=(WIDTH, 1.4 + 0.5 * len(names)))
     rates = [found[name]["rate"] for name in names]
@@ -84,7 +84,7 @@ def costs(found):
 
 
 def leaks(found):
-    """Two charts, one above the other: descriptors and zombies over the connections."""
+    """Two charts, one above the other: descriptors and zombies by connections."""
     figure, charts = pyplot.subplots(2, 1, figsize=(WIDTH, 6.4))
     for axes, what in zip(charts, ("descriptors", "zombies")):
         for stage, counts in found.items():
@@ -102,10 +102,9 @@ def leaks(found):
 
 
 def waits(found):
-    """Lines: how long the next client waits, over how many slow ones there are.
+    """Lines: how long the next client waits, by the number of slow ones.
 
-    Both scales are logarithmic (the lower one from 1 on), so that those who wait for a
-    millisecond do not lie on the axis, and 200 is as far away as it looks.
+    Both scales are logarithmic (the lower one from 1 on), or waits of a millisecond would lie on the axis.
     """
     figure, axes = pyplot.subplots(figsize=(WIDTH, 4.2))
     for stage, times in found.items():
@@ -130,9 +129,9 @@ def waits(found):
 
 
 def idle_clients(found):
-    """Lines: the memory of each design, over how many clients say nothing.
+    """Lines: the memory of each design, by the number of silent clients.
 
-    4a is left out: it takes four of them, and then the others cost it nothing.
+    4a is left out: it accepts four of them, and the others cost it nothing.
     """
     figure, axes = pyplot.subplots(figsize=(WIDTH, 4.2))
     for stage, counts in found.items():
@@ -152,8 +151,8 @@ CHARTS = {"cost": costs, "leaks": leaks, "latency": waits, "idle": idle_clients}
 
 
 def name_lines(axes):
-    """Write the names of the lines at their ends, in one where lines end together."""
-    axes.figure.canvas.draw()  # else its size is not known yet
+    """Write each line's name at its end, several names together where ends are near each other."""
+    axes.figure.canvas.draw()  # before that it has no size
     ends = []
     for each in axes.get_lines():
         place, value = each.get_xdata()[-1], each.get_ydata()[-1]
@@ -173,5 +172,5 @@ def name_lines(axes):
 
 
 def write(axes, text, end, right, **looks):
-    """Write to the right of a line's end, so many points from it."""
+    """Write a text some points to the right of a line's end."""
     axes.annotate(text, end, (right, 5), textcoords="offset points", va="center", **looks)

@@ -1,14 +1,13 @@
-"""What a handler that computes does: one processor of 4d against all of them of 4e.
+"""Handlers that compute: one processor of 4d against all of them of 4e.
 
-The servers are copies of the stages, made by replacing text, whose handle_request computes
-for some milliseconds before it answers. Without that the difference would not be seen: ab
-takes a processor of its own.
+The stages' own handlers hardly compute, so ab, which takes a processor of its own, would hide the difference. The
+servers are copies of the stages whose handle_request computes for some milliseconds before it answers.
 """
 
 import sys
 
 import cost
-from harness.stages import ROOT
+from harness.stages import script
 
 STAGES = ["4d", "4e"]
 ROUNDS = 15
@@ -17,14 +16,14 @@ COMPUTES = ASKS + "            sum(range(200_000))\n"  # about 2 to 5 ms
 
 
 def commands(folder):
-    """How to start each of STAGES. The copies are written into a folder.
+    """Write a copy of each of STAGES into a folder. Returns a dict from stage to the command that starts it.
 
-    Raises AssertionError if a stage does not have the line that is replaced.
+    Raises AssertionError if a stage lacks the line to replace.
     """
     found = {}
     for stage in STAGES:
-        text = (ROOT / f"webserver{stage}.py").read_text(encoding="utf-8")
-        assert text.count(ASKS) == 1, f"webserver{stage}.py asks for its request elsewhere"
+        text = script(stage)
+        assert text.count(ASKS) == 1, f"the line to replace is not in webserver{stage}.py"
         copy = folder / f"computes{stage}.py"
         copy.write_text(text.replace(ASKS, COMPUTES), encoding="utf-8")
         found[stage] = [sys.executable, copy, "--port", "{port}"]
@@ -32,5 +31,5 @@ def commands(folder):
 
 
 def compare(folder, rounds, step):
-    """The summary of cost.py for the copies, with ratios to 4d."""
+    """Measure the copies as cost.py does, with ratios to 4d. step() is called after each round."""
     return cost.summary(cost.compare(commands(folder), rounds, step), "4d")

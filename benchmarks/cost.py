@@ -1,4 +1,4 @@
-"""What a connection costs: all designs side by side, under the load of ab(1)."""
+"""What a connection costs: all designs side by side, loaded by ab(1)."""
 
 import contextlib
 import csv
@@ -10,14 +10,14 @@ import sys
 import tempfile
 
 from harness.servers import Server
-from harness.stages import ROOT
+from harness.stages import ALL_STAGES, ROOT, script_path
 from harness.waiting import mismatch
 
 CLIENTS = 6  # at a time: as many as the listen queue of 3a and 3c lets wait
 LEAST, MOST = 100, 500  # requests in a turn; to warm up LEAST
 SECONDS = 0.1  # of load, about, in a turn
 ROUNDS = 40
-FRESH = 10  # rounds after which all servers are started anew: 3c has its zombies then
+FRESH = 10  # rounds after which all servers are restarted: 3c keeps a zombie for each client
 DESIGNS = {  # name in the tables, how it serves
     "3a": ("`webserver3a.py`", "one client at a time"),
     "3c": ("`webserver3c.py --delay 0`", "a process for each"),
@@ -36,7 +36,7 @@ DESIGNS = {  # name in the tables, how it serves
     "fork": ("the shortest loop that forks", "a process for each"),
     "c": ("the shortest loop that forks, in C", "a process for each"),
 }
-PEERS = {  # whose requests a stage is to answer how much of, at least
+PEERS = {  # of a stage: a design, and the ratio of requests to it that the stage must reach
     "4a": ("3g", 4),
     "4b": ("threading", 1),
     "4c": ("loop", 0.9),
@@ -45,24 +45,24 @@ PEERS = {  # whose requests a stage is to answer how much of, at least
 
 
 def commands(folder):
-    """How to start each of DESIGNS; C only where a compiler is. folder is for its output."""
+    """The command that starts each of DESIGNS. The program in C goes into a folder; it is left out without cc."""
     others = [sys.executable, ROOT / "benchmarks/others.py"]
     found = {name: [*others, name, "{port}"] for name in DESIGNS}
-    for stage in ("3a", "3c", "3g", "3h", "4a", "4b", "4c", "4d", "4e"):
-        found[stage] = [sys.executable, ROOT / f"webserver{stage}.py", "--port", "{port}"]
+    for stage in DESIGNS.keys() & ALL_STAGES:
+        found[stage] = [sys.executable, script_path(stage), "--port", "{port}"]
     found["3c"] += ["--delay", "0"]
-    found["c"] = [folder / "fork", "{port}"]
-    compiler = ["cc", "-O2", "-o", folder / "fork", ROOT / "benchmarks/fork.c"]
+    found["c"] = [folder / "server3g", "{port}"]
+    compiler = ["cc", "-O2", "-o", folder / "server3g", ROOT / "tests/grading/servers/server3g.c"]
     if not shutil.which("cc") or subprocess.run(compiler).returncode != 0:
         del found["c"]
     return found
 
 
 def load(port, requests):
-    """Have ab make requests. Returns those per second, and p50 and p99 in milliseconds.
+    """Let ab make requests. Returns requests per second, and the latencies p50 and p99 in milliseconds.
 
-    A latency is that of a whole connection, from connect to its end. Raises
-    AssertionError if a request fails, subprocess.TimeoutExpired after a minute.
+    A latency is from connect to the end of the connection. Raises AssertionError if a request fails,
+    subprocess.TimeoutExpired after a minute.
     """
     with tempfile.NamedTemporaryFile("r") as percentiles:
         url = f"http://127.0.0.1:{port}/hello"
@@ -80,11 +80,10 @@ def load(port, requests):
 
 
 def compare(commands, rounds, step):
-    """Load all the servers in turn, in each round another first.
+    """Load all servers in turn, each round starting with another one.
 
-    The turns are short, because what else a machine does changes from one second to the
-    next. step() is called after each round. Returns a dict from name to the results of
-    its turns, which are those of load().
+    The turns are short, because a machine's other load changes from second to second. step() is called after each
+    round. Returns a dict from name to a list of what load() returned.
     """
     results = {name: [] for name in commands}
     for begin in range(0, rounds, FRESH):
@@ -104,7 +103,7 @@ def compare(commands, rounds, step):
 
 
 def summary(results, reference="3g"):
-    """The medians over the rounds, and those of the ratios to the reference's."""
+    """The medians over the rounds, of the results and of their ratios to the reference's."""
     found = {}
     for name, turns in results.items():
         pairs = list(zip(turns, results[reference]))
@@ -119,7 +118,7 @@ def summary(results, reference="3g"):
 
 
 def to_peers(results):
-    """For each of PEERS the median of its rounds' ratios of requests to its peer's."""
+    """For each of PEERS, the median over the rounds of the ratio of its requests to its peer's."""
     return {
         stage: statistics.median(
             ours[0] / its[0] for ours, its in zip(results[stage], results[peer])

@@ -1,12 +1,9 @@
-"""What clients that say nothing cost: memory, processes, threads, and a newcomer's time."""
+"""What silent clients cost: memory, processes, threads, and a newcomer's time."""
 
 import os
-import pathlib
-import re
 import resource
 import socket
 import statistics
-import sys
 import time
 
 from harness import system
@@ -15,15 +12,15 @@ from harness.waiting import wait_until
 
 STAGES = ["3g", "4a", "4b", "4c", "4d", "4e"]
 COUNTS = [0, 100, 250, 500, 1000, 2500, 5000]  # silent clients
-FEW = ["3g", "4a"]  # they get at most 500: each has a process, or waits in the queue
+FEW = ["3g", "4a"]  # at most 500: each client has a process, or waits in the queue
 WORKERS = {"4a": 4, "4e": os.cpu_count() or 1}
-PATIENCE = 0.5  # seconds that a newcomer waits before it counts as not served
+PATIENCE = 0.5  # seconds after which a newcomer counts as not served
 NEWCOMERS = 5
 OTHERS = 200  # descriptors besides those of the clients
 
 
 def counts(stage, most):
-    """How many silent clients a stage gets, one number after the other."""
+    """The numbers of silent clients at which a stage is measured."""
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if descriptors != resource.RLIM_INFINITY:
         most = min(most, descriptors - OTHERS)
@@ -31,55 +28,31 @@ def counts(stage, most):
     return [count for count in COUNTS if count <= most]
 
 
-def family(pid):
-    """The PIDs of a process and of all that descend from it."""
-    found, to_do = [], [pid]
-    while to_do:
-        found.append(to_do.pop())
-        to_do += [child.pid for child in system.children(found[-1])]
-    return found
-
-
-def memory(pid):
-    """A process's memory in MB, shared pages in proportion (Pss, proc_pid_smaps(5)).
-
-    0 if it has ended. Linux only.
-    """
-    try:
-        text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    size = re.search(r"^Pss: +(\d+) kB", text, re.MULTILINE)  # a zombie has none
-    return int(size[1]) / 1000 if size else 0
-
-
-def threads(pid):
-    """How many threads a process has; 0 if it has ended."""
-    try:
-        return len(list(pathlib.Path(f"/proc/{pid}/task").iterdir()))
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-
-
-def newcomer(port):
+def time_of_newcomer(port):
     """Milliseconds from a client's connect to its answer; None if it is not served."""
     began = time.perf_counter()
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
         client.sendall(b"GET /hello HTTP/1.1\r\n\r\n")
         try:
             assert client.recv(4096), "the connection ends without an answer"
-        except TimeoutError if sys.version_info >= (3, 10) else socket.timeout:
+        except socket.timeout:
             return None
     return 1000 * (time.perf_counter() - began)
 
 
+def time_of_newcomers(port):
+    """The median of NEWCOMERS newcomers' milliseconds; None if one is not served."""
+    times = []
+    while len(times) < NEWCOMERS and None not in times:
+        times.append(time_of_newcomer(port))
+    return None if None in times else statistics.median(times)
+
+
 def of_stage(stage, most, step):
-    """A dict of lists: silent clients, MB, processes, threads, and a newcomer's ms.
+    """Measure a stage. Returns a dict of lists: silent clients, MB, processes, threads, and a newcomer's ms.
 
-    It ends where a newcomer is not served, who is None then.
-
-    step() is called after each number of clients. Raises AssertionError if the server does
-    not accept its clients.
+    Stops at the first count at which a newcomer isn't served (recorded as None). step() is called after each count.
+    Raises AssertionError if the server does not accept its clients.
     """
     names = ("clients", "memory", "processes", "threads", "newcomer")
     found = {name: [] for name in names}
@@ -88,26 +61,16 @@ def of_stage(stage, most, step):
         if stage in WORKERS:
             server.wait_until_workers(WORKERS[stage])
         for count in counts(stage, most):
-            while len(clients) < count:
-                clients.append(socket.create_connection(("127.0.0.1", server.port), timeout=60))
-            left = max(count - WORKERS["4a"], 0) if stage == "4a" else 0
-            wait_until(lambda: system.queued(server.port) == left, "clients are accepted", allow=60)
-            server.wait_until_blocked()  # the last one has its thread, too
-            if stage == "3g":
-                server.wait_until_children(count)
-            pids = family(server.pid)
-            found["clients"].append(count)
-            found["memory"].append(round(sum(map(memory, pids)), 1))
-            found["processes"].append(len(pids))
-            found["threads"].append(sum(map(threads, pids)))
-            times = [newcomer(server.port)]
-            if times[0] is not None:
-                times += [newcomer(server.port) for _ in range(NEWCOMERS - 1)]
-            served = None not in times
-            found["newcomer"].append(statistics.median(times) if served else None)
+            connect(stage, server, clients, count)
+            pids = [server.pid, *(one.pid for one in system.descendants(server.pid))]
+            memory = round(sum(map(system.proportional_memory, pids)) / 1000, 1)
+            threads = sum(map(system.threads, pids))
+            newcomer = time_of_newcomers(server.port)
+            for name, value in zip(names, (count, memory, len(pids), threads, newcomer)):
+                found[name].append(value)
             step()
-            if not served:
-                break  # nor will it be with more
+            if newcomer is None:
+                break
         return found
     finally:
         for client in clients:
@@ -115,13 +78,24 @@ def of_stage(stage, most, step):
         server.kill()
 
 
+def connect(stage, server, clients, count):
+    """Connect silent clients until there are `count`, and wait until the server has dealt with them."""
+    while len(clients) < count:
+        clients.append(socket.create_connection(("127.0.0.1", server.port), timeout=60))
+    left = max(count - WORKERS["4a"], 0) if stage == "4a" else 0
+    wait_until(lambda: system.queued(server.port) == left, "clients are accepted", allow=60)
+    server.wait_until_blocked()  # the last one has its thread, too
+    if stage == "3g":
+        server.wait_until_children(count)
+
+
 def all_stages(most, step):
-    """What of_stage() returns for each of STAGES; nothing where there is no Pss."""
-    if sys.platform != "linux":
+    """A dict from each of STAGES to its of_stage(); {} except on Linux, where Pss is."""
+    if not system.LINUX:
         return {}
     return {stage: of_stage(stage, most, step) for stage in STAGES}
 
 
 def steps(most):
-    """How often all_stages() calls its step(), at most."""
+    """How often all_stages() calls step(), at most."""
     return sum(len(counts(stage, most)) for stage in STAGES)

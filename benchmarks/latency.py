@@ -1,4 +1,4 @@
-"""How long a client waits for its answer while others, slow ones, are being served."""
+"""How long a client waits for its answer behind slow clients."""
 
 import statistics
 import time
@@ -10,14 +10,14 @@ from harness.waiting import wait_until
 
 DELAY = 0.1  # seconds that 3b sleeps
 ROUNDS = 5
-QUEUE = 6  # clients that can wait for 3b
+QUEUE = 6  # clients that 3b's listen queue holds
 SLOW = [*range(QUEUE + 1), 12, 25, 50, 100, 200]
 
 
 def ask(server):
-    """Seconds from before a new client's connect to the first bytes of its answer.
+    """Seconds from a new client's connect to the first bytes of its answer.
 
-    Raises AssertionError if none come.
+    Raises AssertionError if the connection ends without any.
     """
     began = time.perf_counter()
     connection = server.connect()
@@ -27,10 +27,10 @@ def ask(server):
 
 
 def behind_3b(step, numbers=SLOW[: QUEUE + 1]):
-    """A dict from each number of slow clients to the seconds that the next one waits.
+    """A dict from the number of slow clients to the seconds that the next one waits.
 
-    From before the first of them asks, until then they wait in the queue. There are no
-    more than that holds: the kernel would not connect them.
+    The clock starts when the first of them asks; by then the others are in the queue. There are no more than it
+    holds: the kernel would not connect them.
     """
     found = {}
     server = StageServer("3b", delay=DELAY)
@@ -44,7 +44,7 @@ def behind_3b(step, numbers=SLOW[: QUEUE + 1]):
             last = behind[-1] if behind else first
             assert last.socket.recv(4096), "the connection ends without an answer"
             found[slow] = time.perf_counter() - began
-            last.wait_for_end()  # so there is nobody left to wait for
+            last.wait_for_end()  # the next round starts with an idle server
             step()
     finally:
         server.kill()
@@ -52,7 +52,7 @@ def behind_3b(step, numbers=SLOW[: QUEUE + 1]):
 
 
 def beside(stage, step):
-    """The same for 3c or 3g, to which the slow clients come one after the other."""
+    """The same for 3c or 3g, whose slow clients come one after the other."""
     found, served = {}, 0
     server = StageServer(stage, delay=LONG if stage == "3c" else 0)
     try:
@@ -69,7 +69,7 @@ def beside(stage, step):
 
 
 def all_stages(rounds, step):
-    """A dict from stage to a dict: how many slow clients, and the median wait in ms."""
+    """For each stage, a dict from the number of slow clients to the median wait in milliseconds."""
     results = {}
     for stage in ("3b", "3c", "3g"):
         found = [

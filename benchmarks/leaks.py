@@ -1,4 +1,4 @@
-"""What leaks: descriptors and zombies of the parent, as clients come and go."""
+"""What a parent leaks as clients come and go: descriptors and zombies."""
 
 import resource
 
@@ -8,46 +8,45 @@ from harness.waiting import Unusable, wait_until
 CONNECTIONS = 2000
 EVERY = 100  # connections
 STAGES = ["3c", "3d", "3f", "3g"]
-IN_BURSTS = ["3f", "3g"]  # to the others one after the other: their queue is short
-OTHERS = 100  # descriptors and processes besides those that leak
+IN_BURSTS = ["3f", "3g"]  # clients come to the others one by one: their queue is short
+OTHERS = 100  # descriptors and processes that don't leak
 
 
 def raise_limits(connections):
-    """Raise the limits of this process, and so of all that it starts, to let all leak.
+    """Raise the limits that this process passes on (getrlimit(2)), so that all connections can leak.
 
-    Raises Unusable if the user may not have so much (getrlimit(2)).
+    Raises Unusable if the hard limits are too low.
     """
     needed = connections + OTHERS
     for limit, option in ((resource.RLIMIT_NOFILE, "n"), (resource.RLIMIT_NPROC, "u")):
         soft, hard = resource.getrlimit(limit)
         if hard != resource.RLIM_INFINITY and hard < needed:
-            raise Unusable(f"3d needs {needed} of what `ulimit -H{option}` has {hard}.")
-        # Of processes all that are allowed: whatever the user runs counts.
+            raise Unusable(f"3d needs {needed}, but `ulimit -H{option}` is {hard}.")
+        # As many processes as allowed: the limit counts all that the user runs.
         soft = hard if limit == resource.RLIMIT_NPROC else max(soft, needed)
         resource.setrlimit(limit, (soft, hard))
 
 
 def all_stages(connections, step):
-    """What leaks() returns for each of STAGES, as a dict."""
+    """A dict from each of STAGES to its leaks()."""
     return {stage: leaks(stage, connections, step) for stage in STAGES}
 
 
 def leaks(stage, connections, step):
-    """Let clients come to a stage's server, and look at it after each 100 of them.
+    """Let clients come to a stage's server, and measure it after every EVERY of them, then call step().
 
-    step() is called after each 100. Returns a dict of lists: how many connections there
-    were, and how many descriptors and zombies the parent had then.
+    Returns a dict of lists: the connections so far, and the descriptors and zombies that the parent has then.
     """
     server = StageServer(stage)
     found = {"connections": [], "descriptors": [], "zombies": []}
 
-    def look(connections):
+    def measure(connections):
         found["connections"].append(connections)
         found["descriptors"].append(len(server.descriptors()))
         found["zombies"].append(len(server.zombies()))
 
     try:
-        look(0)
+        measure(0)
         for count in range(EVERY, connections + 1, EVERY):
             if stage in IN_BURSTS:
                 clients = server.load("--max-clients", str(EVERY))
@@ -56,12 +55,12 @@ def leaks(stage, connections, step):
                 for _ in range(EVERY):
                     client = server.ask()
                     client.wait_for_answer()
-                    client.close()  # 3d would not end it
+                    client.close()  # 3d would never close it
             wait_until(
                 lambda: server.children() == server.zombies() and server.blocked(),
                 "the children end and the server is asleep",
             )
-            look(count)
+            measure(count)
             step()
         return found
     finally:

@@ -1,12 +1,12 @@
-"""The peers of the stages: the same designs from the library, or as short as they get.
+"""Peers of the stages: the same designs from the standard library, or as short as they get.
 
 Type    python3 benchmarks/others.py fork 8888      in one terminal,
         curl localhost:8888                         in another.
-Expect  What the stages do for a connection, done by another design: the request is
-        received and shown, the stages' answer is sent, the connection is closed.
+Expect  The work of a stage, done by another design: it receives and shows the
+        request, sends the stages' answer and closes the connection.
 
-Each design imports what it needs and nothing else: what a process has loaded is part
-of what fork(2) costs.
+Each design imports only what it uses, because the modules that a process has loaded
+make fork(2) slower.
 """
 
 import os
@@ -28,7 +28,7 @@ RESPONSE = (
 def fork(port):
     """The shortest loop that forks for each connection and leaves no zombie.
 
-    Where SIGCHLD is ignored, the kernel keeps nothing of a child (wait(2), "NOTES").
+    A parent that ignores SIGCHLD has none (wait(2), "NOTES").
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listen_socket = socket.create_server(("127.0.0.1", port), backlog=REQUEST_QUEUE_SIZE)
@@ -43,7 +43,7 @@ def fork(port):
 
 
 def socketservers(kind):
-    """A design with a server of the module socketserver, of this kind."""
+    """A design with this server class of the module socketserver."""
 
     def design(port):
         import socketserver
@@ -60,7 +60,7 @@ def socketservers(kind):
 
 
 def http(port):
-    """http.server.ThreadingHTTPServer, which logs each request by itself."""
+    """http.server.ThreadingHTTPServer, which has a log of its own."""
     import http.server
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -84,7 +84,7 @@ def serve(server_class, handler_class, port):
 
 
 def loop(port):
-    """One thread and a selector, and nothing for clients or systems that misbehave."""
+    """One thread and a selector, and no defence against misbehaving clients or systems."""
     import selectors
 
     selector = selectors.DefaultSelector()

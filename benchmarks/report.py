@@ -1,4 +1,4 @@
-"""What is said of the results: the report, docs/costs.md, and what has to hold."""
+"""Renders results.json as Markdown, and checks the claims that have to hold on every machine."""
 
 import hashlib
 import json
@@ -70,7 +70,7 @@ takes about five minutes, and writes `benchmarks/my-results/report.md`:
 It needs `ab`, which macOS has, and Debian in the package apache2-utils.
 """
 
-CHARTS = {  # and what they show
+CHARTS = {  # a chart's name, and its alternative text
     "latency": "How long the next client waits",
     "leaks": "Descriptors and zombies of the parent",
     "cost": "Requests a second of each design",
@@ -151,20 +151,20 @@ In 4a four silent clients keep the workers, and the others wait in the listen qu
 
 
 def number(value):
-    """A number with as many digits as it is worth."""
+    """A number with about three digits, for a table."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def rounded(value):
-    """A number as it stands in a sentence: 2 digits, as 9.5 or 380."""
+    """A number with two digits, for a sentence: 9.5 or 380."""
     digits = 1 - math.floor(math.log10(value)) if value > 0 else 0
     return f"{round(value, digits):.{max(digits, 0)}f}"
 
 
 def table(head, rows):
-    """A Markdown table. Columns of numbers are aligned to the right."""
+    """A Markdown table with columns of numbers aligned right."""
     first = [str(cell) for cell in rows[0]]
     rules = ["---:" if cell[0].isdigit() and cell[-1].isdigit() else "---" for cell in first]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in [head, rules, *rows])
@@ -221,7 +221,7 @@ def idle_table(results):
             waits = "-" if wait is None else number(wait)
             rows.append([stage, f"{clients:,}", number(memory), f"{processes:,}", f"{threads:,}", waits])
     if not rows:
-        return "Linux alone says what is needed for this."
+        return "Only Linux has these figures."
     return table(["stage", "silent clients", "MB", "processes", "threads", "a newcomer waits, ms"], rows)
 
 
@@ -237,7 +237,7 @@ def each_idle(results, stage):
 def idle_sentence(results):
     costs = {stage: each_idle(results, stage) for stage in ("3g", "4b", "4c", "4d")}
     if None in costs.values():
-        return "(Only Linux tells how much.)"
+        return "(Only Linux shows how much.)"
     return (
         f"In 3g it is a process, and {rounded(costs['3g'])} KB.\n"
         f"In 4b it is a thread, and {rounded(costs['4b'])} KB. In 4d it is a coroutine of {rounded(costs['4d'])} KB. In 4c it is a "
@@ -255,7 +255,7 @@ def chart(name, alternative, folder):
 
 
 def filled(template, results, folder):
-    """A template with the figures of the results. folder is where the charts are."""
+    """Fill in a template with the results. folder has the charts."""
     last = {stage: found["zombies"][-1] for stage, found in results["leaks"].items()}
     rate = {name: found["rate"]["ratio"] for name, found in results["cost"].items()}
     figures = {
@@ -307,49 +307,56 @@ def publish(results):
 
 
 def claims(results):
-    """What has to hold on every machine: a list of pairs, a sentence and whether it does.
+    """The claims that have to hold on every machine: a list of pairs, a sentence and whether it holds.
 
-    Quick results have too few figures for those that are about speed.
+    Quick results have too few figures for claims about speed.
     """
-    last = {
-        stage: {what: values[-1] - values[0] for what, values in found.items()}
-        for stage, found in results["leaks"].items()
-    }
-    count = last["3g"]["connections"]
-    wait, delay = results["latency"], 1000 * latency.DELAY
-    found = {
-        "3c has a zombie for each connection.": last["3c"]["zombies"] == count,
-        "3d has a zombie for each connection.": last["3d"]["zombies"] == count,
-        "3d has a descriptor more for each connection.": last["3d"]["descriptors"] == count,
-        "3f has zombies after bursts, but fewer.": 0 < last["3f"]["zombies"] < count,
-        "3g has none after bursts, but for the gap that docs/3h.md explains.":
-            last["3g"]["zombies"] <= count / 100,
-        "3c, 3f and 3g have no descriptor more.":
-            not any(last[stage]["descriptors"] for stage in ("3c", "3f", "3g")),
-        "In 3b the next client waits a delay for each slow one.":
-            all(wait["3b"][slow] > 0.99 * delay * int(slow) for slow in wait["3b"]),
-    }  # fmt: skip
+    found = {**claims_about_leaks(results["leaks"]), **claims_about_waits(results["latency"], results["quick"])}
     if not results["quick"]:
-        rate = {name: each["rate"]["ratio"] for name, each in results["cost"].items()}
-        found |= {
-            "In 3c and 3g it waits no delay, however many there are.":
-                max(*wait["3c"].values(), *wait["3g"].values()) < delay,
-            "3g does 1.2 or more of ForkingTCPServer.": 1 / rate["forking"] >= 1.2,
-            "A thread for each connection is cheaper than a process.": rate["threading"] > 1,
-            "One thread for all is cheaper than a thread for each.":
-                rate["streams"] > rate["threading"],
-            "The loop that forks is faster in C.": rate.get("c", 9) > rate["fork"],
-        }  # fmt: skip
-        for stage, (peer, least) in cost.PEERS.items():
-            sentence = f"{stage} answers {least:g} or more of the requests of {cost.DESIGNS[peer][0]}."
-            found[sentence] = results["peers"][stage] >= least
-        if results["machine"].startswith("1 "):
-            return list(found.items())  # 4e has nothing to gain
-        computed = results["computing"]["4e"]["rate"]["ratio"]
-        found["4e answers at least as many requests as 4d when handlers compute."] = computed >= 1
+        found.update(claims_about_speed(results))
     return list(found.items())
 
 
+def claims_about_leaks(found):
+    grown = {stage: {what: values[-1] - values[0] for what, values in each.items()} for stage, each in found.items()}
+    zombies = {stage: each["zombies"] for stage, each in grown.items()}
+    descriptors = {stage: each["descriptors"] for stage, each in grown.items()}
+    count = grown["3g"]["connections"]
+    return {
+        "3c has a zombie for each connection.": zombies["3c"] == count,
+        "3d has a zombie for each connection.": zombies["3d"] == count,
+        "3d has a descriptor more for each connection.": descriptors["3d"] == count,
+        "3f has zombies after bursts, but fewer.": 0 < zombies["3f"] < count,
+        "3g has none after bursts, but for the gap that docs/3h.md explains.": zombies["3g"] <= count / 100,
+        "3c, 3f and 3g have no descriptor more.": descriptors["3c"] == descriptors["3f"] == descriptors["3g"] == 0,
+    }
+
+
+def claims_about_waits(waits, quick):
+    delay = 1000 * latency.DELAY
+    behind = all(wait > 0.99 * delay * int(slow) for slow, wait in waits["3b"].items())
+    beside = max(*waits["3c"].values(), *waits["3g"].values())
+    found = {"In 3b the next client waits a delay for each slow one.": behind}
+    return found if quick else {**found, "In 3c and 3g it waits no delay, however many there are.": beside < delay}
+
+
+def claims_about_speed(results):
+    rate = {name: each["rate"]["ratio"] for name, each in results["cost"].items()}
+    found = {
+        "3g does 1.2 or more of ForkingTCPServer.": 1 / rate["forking"] >= 1.2,
+        "A thread for each connection is cheaper than a process.": rate["threading"] > 1,
+        "One thread for all is cheaper than a thread for each.": rate["streams"] > rate["threading"],
+        "The loop that forks is faster in C.": rate.get("c", 9) > rate["fork"],
+    }
+    for stage, (peer, least) in cost.PEERS.items():
+        sentence = f"{stage} answers {least:g} or more of the requests of {cost.DESIGNS[peer][0]}."
+        found[sentence] = results["peers"][stage] >= least
+    if not results["machine"].startswith("1 "):  # with one processor 4e has nothing to gain
+        computed = results["computing"]["4e"]["rate"]["ratio"]
+        found["4e answers at least as many requests as 4d when handlers compute."] = computed >= 1
+    return found
+
+
 def digest(results):
-    """What tells these results from others; the charts have it, too."""
+    """A checksum of the results, which the charts carry, too."""
     return hashlib.sha256(json.dumps(results).encode()).hexdigest()

@@ -2,12 +2,12 @@
 
 Type    python3 benchmarks/run.py               and wait for about five minutes:
         benchmarks/my-results/report.md is what came out.
-Try     --quick     to see in a minute that all of it works. Its figures say
+Try     --quick     to see in a minute that everything works. Its figures mean
         little.
-Expect  The progress, then what has to hold on every machine, and whether it
-        does. The exit status is 0 if all of it holds, else 1.
-Note    It needs ab, and of Python's packages matplotlib, pytest and tqdm. Load
-        goes to this machine only. A quiet machine has steadier figures.
+Expect  The progress, then the claims that have to hold on every machine, and
+        whether they do. The exit status is 0 if all of them hold, else 1.
+Note    It needs ab and the Python packages matplotlib and tqdm. It loads this
+        machine only. A quiet machine gives steadier figures.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(1, str(ROOT / "tests"))  # where servers are started and looked at
+sys.path.insert(1, str(ROOT / "tests"))  # for harness
 try:
     import charts
     import computing
@@ -35,14 +35,14 @@ try:
     import tqdm
     from harness import programs, system
 except ModuleNotFoundError as error:
-    sys.exit(f"There is no {error.name}: pip install matplotlib pytest tqdm")
+    sys.exit(f"There is no {error.name}: pip install matplotlib tqdm")
 
 BAR = "{desc:19} {bar} {percentage:3.0f} %  {elapsed}, {remaining} to go"
 FULL = (cost.ROUNDS, latency.ROUNDS, leaks.CONNECTIONS, max(idle.COUNTS), computing.ROUNDS)
 
 
 def machine():
-    """What was measured on, in a few words."""
+    """The processors, the system and Python, in a few words."""
     processor = platform.processor() or platform.machine()
     if sys.platform == "linux":
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -56,12 +56,12 @@ def machine():
 
 
 def measure(quick):
-    """All the results, as they go into results.json. quick: very few of each."""
+    """Measure everything. Returns the contents of results.json. quick: with very few rounds and clients."""
     rounds, waits, clients, silent, computed = (2, 1, 300, 250, 2) if quick else FULL
     stages = len(leaks.STAGES) * clients // leaks.EVERY
     silent = max(idle.counts("4c", silent))
     leaks.raise_limits(max(clients, silent))
-    looks = waits * (2 * len(latency.SLOW) + latency.QUEUE + 1)
+    measured = waits * (2 * len(latency.SLOW) + latency.QUEUE + 1)
     with tempfile.TemporaryDirectory() as folder:
         designs = cost.commands(pathlib.Path(folder))
         turns = part("cost per connection", rounds, cost.compare, designs, rounds)
@@ -76,12 +76,12 @@ def measure(quick):
             ),
             "idle": part("idle clients", idle.steps(silent), idle.all_stages, silent),
             "leaks": part("what leaks", stages, leaks.all_stages, clients),
-            "latency": part("latency", looks, latency.all_stages, waits),
+            "latency": part("latency", measured, latency.all_stages, waits),
         }
 
 
 def part(name, steps, function, *arguments):
-    """What a function returns that takes a while, and shows how far it has come."""
+    """Call a function that takes a while, and show its progress. Returns its result."""
     with tqdm.tqdm(desc=name, total=steps, bar_format=BAR) as bar:
         return function(*arguments, bar.update)
 
@@ -90,16 +90,16 @@ def parse_options():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="measure next to nothing")
+    parser.add_argument("--quick", action="store_true", help="measure very little")
     parser.add_argument(
         "--publish",
         action="store_true",
-        help="write to benchmarks/results/ and into docs/costs.md instead",
+        help="write to benchmarks/results/ and docs/costs.md instead",
     )
     parser.add_argument(
         "--rewrite",
         action="store_true",
-        help="do not measure: write all again from the results.json that is there",
+        help="write everything again from the existing results.json, without measuring",
     )
     options = parser.parse_args()
     if options.quick and (options.publish or options.rewrite):

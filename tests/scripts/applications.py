@@ -1,4 +1,7 @@
-"""WSGI applications for the tests of webserver3h.py, which serves them from this folder."""
+"""WSGI applications that use, test and break the rules of PEP 3333.
+
+The WSGI server under test serves them from this folder: /environ is answered by do_environ, and so on.
+"""
 
 import hashlib
 import itertools
@@ -9,20 +12,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from wsgiref.simple_server import demo_app
 from wsgiref.validate import validator
 
 TEXT = [("Content-Type", "text/plain")]
 MIB = 2**20
 
-# What breaks the rules of the validator, and a list whose length the server is to see
+# Those that break the validator's rules, and one that returns a list, so that the server sees its length
 UNRULY = "text never_start start_twice say endless lines catch swallow hello".split()
 
 
 def app(environ, start_response):
-    """Does what the path's first part says: the function of that name is called.
+    """Call the function that the first part of the path names.
 
-    If it is not meant to break the rules, the standard library's validator watches.
+    The standard library's validator watches, unless the function breaks the rules on purpose.
     """
     name = environ["PATH_INFO"].strip("/").partition("/")[0].replace("-", "_") or "hello"
     function = globals()[f"do_{name}"]
@@ -40,21 +42,21 @@ def do_hello(environ, start_response):
 
 
 def do_environ(environ, start_response):
-    """The environ as JSON: the text of what is text, and the type of all else."""
+    """The environ as JSON: texts and truth values as they are, all else by its repr."""
     start_response("200 OK", TEXT)
     shown = {k: v if isinstance(v, (str, bool)) else repr(v) for k, v in environ.items()}
     return [json.dumps(shown).encode()]
 
 
 def do_say(environ, start_response):
-    """What the body of the request says, as JSON: status, header fields, and pieces."""
+    """Answer with the status, the header fields and the pieces that are the request's body, as JSON."""
     status, headers, pieces = json.load(environ["wsgi.input"])
     start_response(status, [*TEXT, *map(tuple, headers)])
     return [piece.encode() for piece in pieces]
 
 
 def do_endless(environ, start_response):
-    """A body without an end, of which five bytes are announced."""
+    """An endless body with a Content-Length of 5."""
     start_response("200 OK", [*TEXT, ("Content-Length", "5")])
     return itertools.repeat(b"ab")
 
@@ -65,7 +67,7 @@ def do_nothing(environ, start_response):
 
 
 def do_large(environ, start_response):
-    """Pieces of so many MiB, as in /large?8x1 for 8 of 1 MiB: no more is in memory."""
+    """Pieces of some MiB: /large?8x1 is 8 pieces of 1 MiB, one of them in memory."""
     pieces, size = map(int, environ["QUERY_STRING"].split("x"))
     start_response("200 OK", TEXT)
     return [b"x" * (size * MIB)] * pieces
@@ -78,7 +80,7 @@ def do_write(environ, start_response):
 
 
 class Closed:
-    """An iterable that says on standard error when it is closed."""
+    """An iterable that reports on standard error when it is closed. None among its blocks is a failure."""
 
     def __init__(self, blocks):
         self.blocks = blocks
@@ -106,7 +108,7 @@ def body_in_blocks(environ):
 
 
 def do_digest(environ, start_response):
-    """How long the body is, and its SHA-256."""
+    """The length of the body and its SHA-256."""
     digest, length = hashlib.sha256(), 0
     for block in body_in_blocks(environ):
         digest.update(block)
@@ -116,7 +118,7 @@ def do_digest(environ, start_response):
 
 
 def do_lines(environ, start_response):
-    """The body as a file's lines, each as read in another way."""
+    """The lines of the body, read in every way that a file has."""
     file = environ["wsgi.input"]
     lines = [file.readline(), file.readline(3), *file.readlines(1), *file]
     start_response("200 OK", TEXT)
@@ -124,7 +126,7 @@ def do_lines(environ, start_response):
 
 
 def do_answer_first(environ, start_response):
-    """A piece of the answer, then all of the body, then the rest of the answer."""
+    """Send a piece of the answer, read the body, send the rest."""
     start_response("200 OK", TEXT)
     yield b""
     yield b"first, "
@@ -132,7 +134,7 @@ def do_answer_first(environ, start_response):
 
 
 def do_read_first(environ, start_response):
-    """start_response and nothing else, until the body has come."""
+    """Call start_response, read the body, then send the first byte."""
     start_response("200 OK", TEXT)
     yield b""
     print("reading", file=environ["wsgi.errors"], flush=True)
@@ -140,7 +142,7 @@ def do_read_first(environ, start_response):
 
 
 def do_catch(environ, start_response):
-    """Catches the error of reading, and goes on as the query says."""
+    """Catch the error of reading the body. The query says what comes next."""
     body = b"all is well"
     try:
         environ["wsgi.input"].read()
@@ -173,7 +175,7 @@ def do_exit(environ, start_response):
 
 
 def do_start_again(environ, start_response):
-    """An error page in place of an answer, which with ?late has begun already."""
+    """Replace the answer by an error page; with ?late, after it has begun."""
     write = start_response("200 OK", [*TEXT, ("X-First", "yes")])
     if environ["QUERY_STRING"] == "late":
         write(b"some")
@@ -200,7 +202,7 @@ def do_text(environ, start_response):
 
 
 def do_swallow(environ, start_response):
-    """Half a body, and never mind if the rest cannot be sent: text, or as many MiB as said."""
+    """Ignore the error of write(): after half a body, write text, or as many MiB as the query says."""
     write = start_response("200 OK", TEXT)
     write(b"half")
     try:
@@ -214,15 +216,15 @@ def do_swallow(environ, start_response):
 
 
 def do_prints(environ, start_response):
-    """Output that is not flushed, and no end of a line."""
+    """Print without a newline, and without flushing."""
     print("printed", end="")
-    environ["wsgi.errors"].write("told")
+    environ["wsgi.errors"].write("an error, unflushed")
     start_response("200 OK", TEXT)
     return []
 
 
 def do_pause(environ, start_response):
-    """What does not finish whatever the client does, unless the query says after how long."""
+    """Never finish, whatever the client does. A query sets an alarm after that many seconds."""
     signal.setitimer(signal.ITIMER_REAL, float(environ["QUERY_STRING"] or 0))
     print("pausing", file=environ["wsgi.errors"], flush=True)
     while True:
@@ -230,7 +232,7 @@ def do_pause(environ, start_response):
 
 
 def do_wait(environ, start_response):
-    """Empty pieces for ever: what a stream does that has nothing to say."""
+    """Send empty pieces forever, as a stream without news does."""
     start_response("200 OK", TEXT)
     print("waiting", file=environ["wsgi.errors"], flush=True)
 
@@ -243,7 +245,7 @@ def do_wait(environ, start_response):
 
 
 def do_terminate(environ, start_response):
-    """The signal that ends a child of the application, as Process.terminate does."""
+    """Answer with the signal that ended a child, as Process.terminate() sends it."""
     pid = os.fork()
     if pid == 0:
         signal.pause()
@@ -254,12 +256,15 @@ def do_terminate(environ, start_response):
 
 
 def do_run(environ, start_response):
-    """The status of a program that the application runs."""
+    """Answer with the exit status of a program."""
     start_response("200 OK", TEXT)
     return [str(subprocess.run([sys.executable, "-c", "exit(7)"]).returncode).encode()]
 
 
-do_demo = demo_app
+def do_demo(environ, start_response):
+    from wsgiref.simple_server import demo_app  # it imports http.server, which the others do without
+
+    return demo_app(environ, start_response)
 
 
 def exercise(environ, start_response):

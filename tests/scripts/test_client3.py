@@ -1,4 +1,7 @@
-"""The load client: what it sends, holds open, waits for, reports and leaves behind."""
+"""The load client: what it sends, holds open, waits for, reports and leaves behind.
+
+It faces a listener of the test's own, because a stage's server would answer too soon.
+"""
 
 import contextlib
 import os
@@ -21,7 +24,7 @@ CLIENT = [sys.executable, ROOT / "client3.py"]
 
 
 class Listener:
-    """A server of the test's own: it accepts and answers when the test says so."""
+    """A server that accepts and answers only when the test calls for it."""
 
     def __init__(self):
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -31,7 +34,7 @@ class Listener:
         self._connections = []
 
     def accept(self, count):
-        """Accept count connections and take the request of each. Returns them."""
+        """Accept `count` connections and receive a request on each. Returns them."""
         connections = []
         for _ in range(count):
             connection, _ = self._socket.accept()
@@ -42,7 +45,7 @@ class Listener:
         return connections
 
     def answer_all(self):
-        """Send a byte on every connection that is still open."""
+        """Send a byte on all open connections."""
         for connection in self._connections:
             with contextlib.suppress(OSError):
                 connection.sendall(b"x")
@@ -52,10 +55,10 @@ class Listener:
             connection.close()
 
 
-def who_has_reported(client):
-    """A function that returns the PIDs of those of a client's processes that have reported by then.
+def reporters(client):
+    """A function that returns the PIDs of the client's processes that have reported when it is called.
 
-    They close the pipe for reports, and so have fewer descriptors than now.
+    A process that has reported closes the pipe for reports, and so has fewer descriptors than now.
     """
     children = system.children(client.pid)
     before = {child.pid: len(system.descriptors(child.pid)) for child in children}
@@ -76,60 +79,62 @@ def load(start, listener):
     return lambda *options, **program_options: start(Program, [*command, *options], **program_options)
 
 
-def test_request_is_valid_http_1_1_for_hello_and_the_first_byte_is_enough(load, listener):
-    client = load()
-    listener.accept(1)[0].sendall(b"H")  # and nothing more, and no end
-    assert client.wait() == 0
+# Connections
+
+
+def test_request_is_http_1_1_for_hello(load, listener):
+    load()
+    listener.accept(1)
     lines = listener.requests[0].decode("ascii").split("\r\n")
     assert lines[0] == "GET /hello HTTP/1.1"
     assert lines.count(f"Host: 127.0.0.1:{listener.port}") == 1
     assert lines[-2:] == ["", ""]
 
 
-def test_connections_of_all_processes_are_held_open_until_the_last_is_answered(load, listener):
+def test_first_byte_is_an_answer(load, listener):
+    client = load()
+    listener.accept(1)[0].sendall(b"H")  # nothing more, and no end
+    assert client.wait() == 0
+
+
+def test_all_are_held_open_until_the_last_is_answered(load, listener):
     client = load("--max-clients=3", "--max-conns=4")
-    connections = listener.accept(12)  # none has been answered
-    reported = who_has_reported(client)
-    for connection in connections[:-1]:
+    *others, last = listener.accept(12)
+    reported = reporters(client)
+    for connection in others:
         connection.sendall(b"x")
         connection.setblocking(False)
     wait_until(lambda: len(reported()) == 2, "two of three processes have reported")
-    for connection in connections[:-1]:
-        with pytest.raises(BlockingIOError):  # still open, and silent
+    for connection in others:
+        with pytest.raises(BlockingIOError):  # open, and silent
             connection.recv(1)
-    connections[-1].sendall(b"x")
+    last.sendall(b"x")
     assert client.wait() == 0
-    assert client.output.startswith("12 of 12 ")
-    for connection in connections:
+    for connection in others:
         connection.setblocking(True)
         assert connection.recv(1) == b""
+    assert last.recv(1) == b""
+    assert client.output.startswith("12 of 12 ")
 
 
-def test_defaults_are_one_connection_to_localhost_port_8888_and_10_seconds(start):
-    client = start(Program, [*CLIENT, "--help"])  # who is on that port is left alone
-    assert client.wait() == 0
-    assert max(len(line) for line in client.output.splitlines()) <= 80
-    defaults = {"host": "localhost", "port": 8888, "max-clients": 1, "max-conns": 1, "timeout": 10}
-    for option, default in defaults.items():
-        explained = client.output.rpartition(f"  --{option}")[2]
-        assert re.search(r"\(default: (\S+)\)", explained)[1] == str(default)
+# Failures
 
 
-def test_silence_fails_after_the_timeout_however_many_connections_wait(load, listener):
+def test_all_silent_connections_time_out_together(load, listener):
     began = time.monotonic()
     client = load("--timeout=0.1", "--max-clients=2", "--max-conns=150")
     assert client.wait() == 1
     assert re.fullmatch(r"0 of 300 .* 300 failed: 300 timed out\n", client.output)
-    assert time.monotonic() - began < 0.1 * 150  # which one after the other would take
+    assert time.monotonic() - began < 0.1 * 150  # one after the other
 
 
-def test_answered_and_failed_are_summed_up_in_one_line_with_the_reasons(load, listener):
+def test_result_is_one_line_with_the_reasons(load, listener):
     client = load("--max-conns=3")
-    connections = listener.accept(3)
-    connections[0].sendall(b"x")
-    connections[1].close()
-    connections[2].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    connections[2].close()  # with a reset
+    answered, closed, reset = listener.accept(3)
+    answered.sendall(b"x")
+    closed.close()
+    reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    reset.close()
     assert client.wait() == 1
     assert client.output.count("\n") == 1
     assert re.match("1 of 3 .* answered, 2 failed: ", client.output)
@@ -138,8 +143,8 @@ def test_answered_and_failed_are_summed_up_in_one_line_with_the_reasons(load, li
     assert client.errors == ""
 
 
-def test_nobody_listening_fails_at_once(start):
-    with socket.socket() as bound:  # so that nobody else listens there either
+def test_refused_connections_fail(start):
+    with socket.socket() as bound:  # the port is taken, but no process listens
         bound.bind(("127.0.0.1", 0))
         port = str(bound.getsockname()[1])
         client = start(Program, [*CLIENT, "--port", port, "--max-clients=2"])
@@ -148,7 +153,7 @@ def test_nobody_listening_fails_at_once(start):
     assert "2 Connection refused" in client.output
 
 
-def test_host_that_cannot_be_fails_with_one_line(start):
+def test_impossible_host_is_one_line(start):
     hosts = ["no-such-host.invalid", "\xe4..b"]
     for client in [start(Program, [*CLIENT, "--host", host], env=QUICK_DNS) for host in hosts]:
         assert client.wait() == 1
@@ -157,8 +162,8 @@ def test_host_that_cannot_be_fails_with_one_line(start):
         assert client.errors == ""
 
 
-def test_connecting_has_the_timeout_too(start):
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:  # and nobody accepts
+def test_connecting_times_out(start):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:  # never accepts
         port = full.getsockname()[1]
         waiting = [Attempt(port) for _ in range(2)]
         began = time.monotonic()
@@ -171,15 +176,15 @@ def test_connecting_has_the_timeout_too(start):
 
 
 @pytest.mark.skipif(not system.LINUX, reason="the limit counts processes of other users elsewhere")
-def test_processes_that_cannot_be_had_are_counted(start, listener):
-    few = user_with_few_processes(1)  # itself
+def test_connections_without_a_process_are_counted(start, listener):
+    few = user_with_few_processes(1)  # the client itself
     command = [*few["wrapper"], *CLIENT, "--host=127.0.0.1", "--port", str(listener.port)]
     client = start(Program, [*command, "--max-clients=3", "--max-conns=2"], limits=few["limits"])
     assert client.wait() == 1
     assert client.output.endswith("6 failed: 6 no process: Resource temporarily unavailable\n")
 
 
-def test_clients_that_end_early_are_counted(load, listener):
+def test_connections_of_a_killed_process_are_counted(load, listener):
     client = load("--max-clients=2", "--max-conns=3")
     listener.accept(6)
     child = next(process for process in client.processes() if process.pid != client.pid)
@@ -189,7 +194,10 @@ def test_clients_that_end_early_are_counted(load, listener):
     assert client.output.endswith("3 failed: 3 client ended early\n")
 
 
-def test_progress_is_shown_on_a_terminal(load, listener):
+# Processes and output
+
+
+def test_terminal_shows_progress(load, listener):
     master, terminal = pty.openpty()
     client = load("--max-conns=2", stdout=terminal)
     os.close(terminal)
@@ -202,12 +210,12 @@ def test_progress_is_shown_on_a_terminal(load, listener):
     os.close(master)
 
 
-def test_it_ends_when_the_last_of_its_processes_has_ended(load, listener):
+def test_it_waits_for_its_last_process(load, listener):
     client = load("--max-clients=2")
     first, second = listener.accept(2)
-    reported = who_has_reported(client)
+    reported = reporters(client)
     first.sendall(b"x")
-    last, = wait_until(reported, "one process has reported")
+    (last,) = wait_until(reported, "one process has reported")
     os.kill(last, signal.SIGSTOP)
     second.sendall(b"x")
 
@@ -222,43 +230,57 @@ def test_it_ends_when_the_last_of_its_processes_has_ended(load, listener):
     assert client.wait() == 0
 
 
-def test_ctrl_c_ends_it_and_its_children_without_a_traceback(load, listener):
+def test_ctrl_c_ends_it_silently(load, listener):
     client = load("--max-clients=3")
     listener.accept(3)
     client.press_ctrl_c()
     assert client.wait() == 1
     assert client.errors == ""
-    wait_until(lambda: client.processes() == [], "its children have ended")
+    wait_until(lambda: client.processes() == [], "its children end")
 
 
-def test_bad_options_get_argparses_error_and_status_2(start):
-    # Port 65536 would be port 0 to getaddrinfo.
+def test_codec_of_host_names_is_imported_once(start, listener):
+    """Each process would spend more time on that import than on its connection."""
+    client3 = [sys.executable, "-X", "importtime", ROOT / "client3.py"]
+    options = ["--host", "127.0.0.1", "--port", str(listener.port), "--max-clients", "3"]
+    client = start(Program, [*client3, *options])
+    listener.accept(3)
+    listener.answer_all()
+    assert client.wait() == 0
+    assert client.errors.count(" encodings.idna\n") == 1
+
+
+def test_ignored_sigchld_does_no_harm(load, listener):
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # programs inherit that
+    try:
+        client = load("--max-clients=2")
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    listener.accept(2)
+    listener.answer_all()
+    assert client.wait() == 0
+    assert client.output.startswith("2 of 2 ")
+    assert client.errors == ""
+
+
+# Options
+
+
+def test_help_has_the_defaults_in_80_columns(start):
+    client = start(Program, [*CLIENT, "--help"])  # nothing that may be on port 8888 is disturbed
+    assert client.wait() == 0
+    assert max(len(line) for line in client.output.splitlines()) <= 80
+    defaults = {"host": "localhost", "port": 8888, "max-clients": 1, "max-conns": 1, "timeout": 10}
+    for option, default in defaults.items():
+        explained = client.output.rpartition(f"  --{option}")[2]
+        assert re.search(r"\(default: (\S+)\)", explained)[1] == str(default)
+
+
+def test_bad_option_is_a_usage_error(start):
+    # getaddrinfo takes port 65536 for 0.
     options = ["--port=65536", "--max-clients=0", "--max-conns=1.5", "--timeout=nan"]
     clients = [start(Program, [*CLIENT, option]) for option in options]
     for option, client in zip(options, clients):
         assert client.wait() == 2
         assert client.output == ""
         assert option.partition("=")[0] in client.errors.splitlines()[-1]
-
-
-def test_what_the_look_up_of_a_name_needs_is_imported_once_and_not_by_each_process(start, listener):
-    tells_imports = [sys.executable, "-X", "importtime", ROOT / "client3.py"]
-    options = ["--host", "127.0.0.1", "--port", str(listener.port), "--max-clients", "3"]
-    client = start(Program, [*tells_imports, *options])
-    for connection in listener.accept(3):
-        connection.sendall(b"x")
-    assert client.wait() == 0
-    assert client.errors.count(" encodings.idna\n") == 1
-
-
-def test_ignored_sigchld_does_no_harm(load, listener):
-    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a program inherits that
-    try:
-        client = load("--max-clients=2")
-    finally:
-        signal.signal(signal.SIGCHLD, before)
-    for connection in listener.accept(2):
-        connection.sendall(b"x")
-    assert client.wait() == 0
-    assert client.output.startswith("2 of 2 ")
-    assert client.errors == ""

@@ -1,0 +1,123 @@
+"""The text of the stages: from one to the next, only the lesson changes.
+
+Readers compare neighbours with diff. Every line that differs for no reason hides the lesson, and text
+that was meant to be the same drifts apart unless it is compared.
+"""
+
+import re
+
+import pytest
+from harness.stages import ALL_STAGES, ROOT, STAGES, difference, pieces, script
+
+# How many lines a stage may add and remove, and the functions, constants and last block that change.
+LESSONS = {
+    "3b": (16, {"DELAY", "serve_forever", "handle_request", "parse_options", "main"}),
+    "3c": (13, {"serve_forever", "handle_request", "parse_options", "main"}),
+    "3d": (7, {"DELAY", "serve_forever"}),
+    "3e": (25, {"DELAY", "LIBC", "serve_forever", "accept", "grim_reaper"}),
+    "3f": (9, {"DELAY", "REQUEST_QUEUE_SIZE", "serve_forever"}),
+    "3g": (29, {"LIBC", "serve_forever", "accept", "grim_reaper"}),
+    "4a": (
+        70,
+        {"WORKERS", "requests", "keep_workers", "serve_forever", "handle_request", "grim_reaper"}
+        | {"parse_options", "main"},
+    ),
+    "4b": (60, {"WORKERS", "keep_workers", "serve_forever", "handle_request", "parse_options", "main"}),
+    "4c": (45, {"serve_forever", "accept", "handle_request"}),
+    "4d": (62, {"serve_forever", "accept", "handle_request", "main"}),
+    "4e": (42, {"WORKERS", "keep_workers", "handle_request", "parse_options", "main"}),
+}
+OPTIONS = "parse_options"  # the function that has the options
+LONGEST = 150  # lines of a stage
+WITH_WORKER = "Worker {os.getpid()}, r"  # how 4a and 4e show a request,
+ALONE = "R"  # and how 4b, 4c and 4d do
+
+NEXT = {"3g": ["webserver3h.py", "webserver4a.py"], "3h": ["docs/3h.md"], "4e": ["docs/next.md"]}
+NEXT.update({stage: [f"webserver{after}.py"] for stage, after in zip(STAGES, STAGES[1:]) if stage not in NEXT})
+
+
+@pytest.mark.parametrize("stage", LESSONS)
+def test_only_the_lesson_changes(stage):
+    before = STAGES[STAGES.index(stage) - 1]
+    old, new = pieces(before), pieces(stage)
+    _, lesson = LESSONS[stage]
+    assert {name for name in {*old, *new} if old.get(name) != new.get(name)} == lesson
+
+
+@pytest.mark.parametrize("stage", LESSONS)
+def test_few_lines_change(stage):
+    before = STAGES[STAGES.index(stage) - 1]
+    most, _ = LESSONS[stage]
+    assert len([line for line in difference(before, stage)[2:] if line[0] in "+-"]) <= most
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_is_short(stage):
+    assert script(stage).count("\n") <= LONGEST
+
+
+def test_4as_workers_run_3as_loop():
+    without_delay = pieces("4a")["serve_forever"].replace(", delay)", ")")
+    assert without_delay == pieces("3a")["serve_forever"]
+
+
+def test_4cs_handler_is_4as():
+    handler = pieces("4a")["handle_request"].replace(WITH_WORKER, ALONE)
+    assert pieces("4c")["handle_request"] == handler
+
+
+def test_4bs_handler_is_4as_and_closes():
+    handler = pieces("4a")["handle_request"].replace(WITH_WORKER, ALONE)
+    assert pieces("4b")["handle_request"] == f"{handler}\n    client_connection.close()"
+
+
+def test_4e_is_4as_parent_with_4ds_loop():
+    ours, parent, loop = pieces("4e"), pieces("4a"), pieces("4d")
+    changed = {name for name in ours if ours[name] not in (parent.get(name), loop.get(name))}
+    assert changed == {"WORKERS", "handle_request", "main"}
+
+
+def test_4es_handler_is_4ds():
+    handler = pieces("4e")["handle_request"].replace(WITH_WORKER, ALONE)
+    assert handler == pieces("4d")["handle_request"]
+
+
+def test_4es_main_is_4as():
+    call = "serve_forever(listen_socket, options.delay)"
+    ours = pieces("4e")["main"].replace(f"asyncio.run({call})", call)
+    assert ours == pieces("4a")["main"]
+
+
+@pytest.mark.parametrize("name", ["REQUEST_QUEUE_SIZE", "make_listen_socket", "__main__"])
+def test_3h_starts_by_3gs_text(name):
+    assert pieces("3h")[name] == pieces("3g")[name]
+
+
+def test_3h_has_3as_options():
+    remaining = iter(pieces("3h")[OPTIONS].splitlines())
+    for line in pieces("3a")[OPTIONS].splitlines():
+        assert line in remaining, line  # in this order
+
+
+# The docstrings
+
+
+@pytest.mark.parametrize("stage", ALL_STAGES)
+def test_docstring_shows_what_to_type(stage):
+    docstring = script(stage).split('"""')[1]
+    assert f"python3 webserver{stage}.py" in docstring
+    assert "curl localhost:8888/hello" in docstring
+
+
+@pytest.mark.parametrize("stage", ALL_STAGES)
+def test_docstring_names_the_next_step(stage):
+    _, _, following = script(stage).split('"""')[1].partition("\nNext    ")
+    for name in NEXT[stage]:
+        assert name in following
+
+
+@pytest.mark.parametrize("gate", [".ci/run", ".github/workflows/tests.yml"])
+def test_gate_runs_the_readmes_test_command(gate):
+    text = (ROOT / gate).read_text(encoding="utf-8")
+    (command,) = re.findall(r"python3 -m venv .*pytest$", text, re.MULTILINE)
+    assert f"\n{command}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
