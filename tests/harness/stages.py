@@ -38,7 +38,7 @@ def pieces(stage):
     return segments
 
 
-OPTIONS = ("def parse_options():", "def main():")
+OPTIONS = ("def main():",)
 
 
 def difference(old, new, left_out=()):

@@ -11,23 +11,18 @@ from harness.stages import ALL_STAGES, ROOT, STAGES, difference, pieces, script
 
 # How many lines a stage may add and remove, and the functions, constants and last block that change.
 LESSONS = {
-    "3b": (16, {"DELAY", "serve_forever", "handle_request", "parse_options", "main"}),
-    "3c": (13, {"serve_forever", "handle_request", "parse_options", "main"}),
+    "3b": (15, {"DELAY", "serve_forever", "handle_request", "main"}),
+    "3c": (13, {"serve_forever", "handle_request", "main"}),
     "3d": (7, {"DELAY", "serve_forever"}),
     "3e": (25, {"DELAY", "LIBC", "serve_forever", "accept", "grim_reaper"}),
     "3f": (9, {"DELAY", "REQUEST_QUEUE_SIZE", "serve_forever"}),
-    "3g": (29, {"LIBC", "serve_forever", "accept", "grim_reaper"}),
-    "4a": (
-        70,
-        {"WORKERS", "requests", "keep_workers", "serve_forever", "handle_request", "grim_reaper"}
-        | {"parse_options", "main"},
-    ),
-    "4b": (60, {"WORKERS", "keep_workers", "serve_forever", "handle_request", "parse_options", "main"}),
-    "4c": (45, {"serve_forever", "accept", "handle_request"}),
-    "4d": (62, {"serve_forever", "accept", "handle_request", "main"}),
-    "4e": (42, {"WORKERS", "keep_workers", "handle_request", "parse_options", "main"}),
+    "3g": (31, {"LIBC", "serve_forever", "accept", "grim_reaper"}),
+    "4a": (64, {"WORKERS", "requests", "keep_workers", "serve_forever", "handle_request", "grim_reaper", "main"}),
+    "4b": (55, {"WORKERS", "keep_workers", "serve_forever", "handle_request", "main"}),
+    "4c": (50, {"serve_forever", "accept", "handle_request"}),
+    "4d": (64, {"serve_forever", "accept", "handle_request", "main"}),
+    "4e": (46, {"WORKERS", "keep_workers", "handle_request", "main"}),
 }
-OPTIONS = "parse_options"  # the function that has the options
 LONGEST = 150  # lines of a stage
 WITH_WORKER = "Worker {os.getpid()}, r"  # how 4a and 4e show a request,
 ALONE = "R"  # and how 4b, 4c and 4d do
@@ -56,14 +51,23 @@ def test_stage_is_short(stage):
     assert script(stage).count("\n") <= LONGEST
 
 
-def test_4as_workers_run_3as_loop():
-    without_delay = pieces("4a")["serve_forever"].replace(", delay)", ")")
-    assert without_delay == pieces("3a")["serve_forever"]
+def test_4as_workers_run_3bs_loop():
+    *_, loop = pieces("3b")["serve_forever"].partition("accept()\n")
+    *_, ours = pieces("4a")["serve_forever"].rpartition("continue\n")
+    assert ours == loop
 
 
-def test_4cs_handler_is_4as():
-    handler = pieces("4a")["handle_request"].replace(WITH_WORKER, ALONE)
-    assert pieces("4c")["handle_request"] == handler
+def test_4as_accept_is_3gs():
+    ours, full = pieces("4a")["serve_forever"], pieces("3g")["serve_forever"]
+    start, end = "        try:", "continue\n        "
+    assert ours[ours.index(start) : ours.rindex(end)] == full[full.index(start) : full.rindex(end)]
+
+
+def test_4cs_handler_is_4bs_that_goes_back_to_the_selector():
+    ours, threads = (pieces(stage)["handle_request"].splitlines() for stage in ("4c", "4b"))
+    remaining = iter(line.strip() for line in ours)
+    for line in threads[1:]:
+        assert line.strip() in remaining, line  # in this order
 
 
 def test_4bs_handler_is_4as_and_closes():
@@ -94,8 +98,8 @@ def test_3h_starts_by_3gs_text(name):
 
 
 def test_3h_has_3as_options():
-    remaining = iter(pieces("3h")[OPTIONS].splitlines())
-    for line in pieces("3a")[OPTIONS].splitlines():
+    remaining = iter(pieces("3h")["main"].splitlines())
+    for line in pieces("3a")["main"].splitlines()[:6]:
         assert line in remaining, line  # in this order
 
 

@@ -172,7 +172,7 @@ def test_4as_workers_wait_for_silent_clients(serve, once):
         server.connect()
     wait_until(lambda: system.queued(server.port) == 1, "each worker has a client")
     picture = once(server.port)
-    assert "waits in wait," in picture  # the parent
+    assert "waits in sigwait," in picture  # the parent
     workers = re.findall(r"child (\d+) waits in recv", picture)
     assert sorted(workers) == sorted(map(str, server.workers()))
     assert sorted(copies(picture)[:2]) == sorted(f"1: {pid}'s 4" for pid in workers)
