@@ -1,11 +1,14 @@
 """What tests share because it takes longer to start than they take: servers of applications, and rich."""
 
+import os
 import runpy
+import signal
 import sys
+import tempfile
 
 import pytest
 from harness.stages import ROOT
-from harness.waiting import wait_until
+from harness.waiting import Patience, wait_until
 
 sys.path.append(str(ROOT / "benchmarks"))  # for test_benchmarks.py
 
@@ -45,24 +48,45 @@ def impatient():
 
 
 @pytest.fixture
-def watch3(monkeypatch, capsys):
+def watch3():
     """watch3(option, ...) runs watch3.py with 80 columns and returns what it prints.
 
-    It runs in this process: to import rich in another takes longer than all the rest.
+    It runs in a fork of this process, which has rich already: importing it takes longer than all the rest.
     """
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    pytest.importorskip("rich.live")
 
     def watch3(*options, status=0):
-        monkeypatch.setattr(sys, "argv", ["watch3.py", *map(str, options)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / "watch3.py"), run_name="__main__")
-        assert end.value.code == status
-        output, errors = capsys.readouterr()
-        assert errors == ""
-        return output
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+            pid = os.fork()
+            if pid == 0:
+                become_watch3(options, output.fileno())
+            _, ended = os.waitpid(pid, 0)
+            output.seek(0)
+            printed = output.read()
+        assert os.waitstatus_to_exitcode(ended) == status, printed
+        return printed
 
     return watch3
+
+
+def become_watch3(options, output):
+    """In a forked child: run watch3.py as a program, with both outputs to a descriptor. Never returns."""
+    status = 1
+    try:
+        os.setpgid(0, 0)
+        signal.alarm(Patience.seconds)
+        for number in (1, 2):
+            os.dup2(output, number)
+        sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+        os.environ["COLUMNS"] = "80"
+        os.environ.pop("FORCE_COLOR", None)
+        sys.argv = ["watch3.py", *map(str, options)]
+        runpy.run_path(str(ROOT / "watch3.py"), run_name="__main__")
+    except SystemExit as end:
+        status = end.code or 0
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
 
 
 @pytest.fixture
