@@ -211,7 +211,7 @@ class Connection:
             self.receive()
         line = self.take(end + 1)
         # A server may take LF alone (RFC 9112, 2.2). Where another does not, it is an attack.
-        require(line.endswith(b"\r\n"), "a line has to end with CR LF, not LF alone: try nc -C")
+        require(line.endswith(b"\r\n"), "a line ends with CR LF, not LF alone: nc -C (macOS: nc -c)")
         return line[:-2].decode("latin-1")
 
     @property
