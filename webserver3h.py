@@ -6,13 +6,13 @@ Type    python3 webserver3h.py                  in one terminal,
         curl -i localhost:8888/hello            in another.
         python3 webserver3h.py flaskapp:app     serves app of flaskapp.py.
 Expect  The application's answer. This one says what the server gave it.
-Try     An application that raises an exception. curl gets a 500, the terminal
-        gets the traceback, and the next client gets its answer.
+Try     An application that fails: curl gets a 500, the terminal the traceback.
 Note    A silent client keeps its child, and a body needs a Content-Length.
 Next    webserver3i.py does the same with care.
 """
 
 import argparse
+import contextlib
 import importlib
 import io
 import os
@@ -103,8 +103,7 @@ def receive_request(client_connection):
     if len(body) < length:
         raise ClientGone
     environ["wsgi.input"] = io.BytesIO(body)
-    names = map(str, client_connection.getsockname())
-    environ["SERVER_NAME"], environ["SERVER_PORT"] = names
+    environ["SERVER_NAME"], environ["SERVER_PORT"] = map(str, client_connection.getsockname())
     return head, environ
 
 
@@ -116,7 +115,7 @@ def make_environ(request_line, *fields):
     environ = {
         "REQUEST_METHOD": method,
         "SCRIPT_NAME": "",
-        "PATH_INFO": urllib.parse.unquote_to_bytes(path).decode("latin-1"),
+        "PATH_INFO": urllib.parse.unquote(path, "latin-1"),
         "QUERY_STRING": query,
         "SERVER_PROTOCOL": protocol,
         "wsgi.version": (1, 0),
@@ -182,11 +181,12 @@ def answer(environ, application, client_connection):
 
 def refuse(client_connection, status):
     text = f"HTTP/1.1 {status}\r\nConnection: close\r\n\r\n{status}\n"
-    client_connection.sendall(text.encode())
-    client_connection.shutdown(socket.SHUT_WR)
-    client_connection.settimeout(5)  # seconds
-    while client_connection.recv(64 * 1024):
-        pass  # close would be a reset, and destroy the answer, with bytes unread
+    with contextlib.suppress(OSError):
+        client_connection.sendall(text.encode())
+        client_connection.shutdown(socket.SHUT_WR)
+        client_connection.settimeout(5)  # seconds
+        while client_connection.recv(64 * 1024):
+            pass  # close would be a reset, and destroy the answer, with bytes unread
 
 
 def grim_reaper(signum, frame):
