@@ -62,6 +62,7 @@ def serve_forever(listen_socket, application):
 
 
 def handle_request(client_connection, application):
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the application reaps its own children
     try:
         head, environ = receive_request(client_connection)
         answer(environ, application, client_connection)
@@ -132,8 +133,7 @@ def make_environ(request_line, *fields):
         name = name.upper().replace("-", "_")
         if name not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             name = f"HTTP_{name}"
-        before = f"{environ[name]}, " if name in environ else ""
-        environ[name] = before + value.strip()
+        environ[name] = f"{environ[name]}, {value.strip()}" if name in environ else value.strip()
     return environ
 
 
