@@ -12,7 +12,7 @@ Note    This is Python's own accept again; 3f's loop is built into it (PEP 475).
         this server: when accept or fork fails, it says so and goes on.
 Note    A small gap remains. Python runs the handler between two of its own
         steps: a SIGCHLD that comes just before accept blocks is handled only
-        when the next client comes. webserver3h.py closes the gap.
+        when the next client comes. webserver3i.py closes the gap.
 Next    webserver3h.py runs a web application in this way; webserver4a.py forks
         before a client comes.
 """

@@ -19,7 +19,7 @@ ITEM = re.compile(r" *(- |\d+\. |\||<details>)")  # of a list, a table, the exer
 LABELS = re.compile(r'"[^"]*"|: .*$| as .*$', re.MULTILINE)  # of a diagram
 LINK = re.compile(r'(\]\(|href=")([^)"#]*)#?([^)"]*)')
 CODE = re.compile(r"`[^`]+`|<code>.*?</code>")
-NUMBER = re.compile(r"\b3[a-h]\b|\d+")
+NUMBER = re.compile(r"\b3[a-i]\b|\d+")
 
 
 class Section(NamedTuple):

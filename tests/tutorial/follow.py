@@ -52,7 +52,7 @@ from harness.waiting import Patience, wait_until
 from tutorial import chinese
 from tutorial.terminals import python, shell
 
-STAGES = [f"docs/{stage}.md" for stage in "3a 3b 3c 3d 3e 3f 3g 3h 4a 4b 4c 4d 4e".split()]
+STAGES = [f"docs/{stage}.md" for stage in "3a 3b 3c 3d 3e 3f 3g 3h 3i 4a 4b 4c 4d 4e".split()]
 PAGES = ["README.md", *STAGES, "docs/next.md", "docs/practise.md", "docs/problems.md"]
 ARTICLES_PORT = 8888
 FIRST_PORT = 32768  # of the names in the pages: below are process IDs
