@@ -22,7 +22,7 @@ DESIGNS = {  # name in the tables, how it serves
     "3a": ("`webserver3a.py`", "one client at a time"),
     "3c": ("`webserver3c.py --delay 0`", "a process for each"),
     "3g": ("`webserver3g.py`", "a process for each"),
-    "3h": ("`webserver3h.py`", "a process for each, HTTP, WSGI"),
+    "3i": ("`webserver3i.py`", "a process for each, HTTP, WSGI"),
     "4a": ("`webserver4a.py`", "4 workers, each one client at a time"),
     "4b": ("`webserver4b.py`", "a thread for each"),
     "4c": ("`webserver4c.py`", "one thread for all"),

@@ -92,7 +92,7 @@ Measured on {machine}, on {date}. [results.json](results.json) has the figures.
 
 `ab` keeps {clients} clients asking, as many as the listen queue of 3a and 3c lets wait. There are {rounds} rounds. In each one
 every server is loaded for about {seconds:g} s. After every {fresh} rounds all are started anew, so that the zombies of 3c don't get too
-many. All of them receive the request, show it or (3h, `http.server`) a line about it, answer with the same body and close the
+many. All of them receive the request, show it or (3i, `http.server`) a line about it, answer with the same body and close the
 connection. `ab` is one thread and runs on the same processors: 3a answers faster than it can ask. A latency is that of a whole
 connection. Half of them take no longer than p50, and 99 of 100 no longer than p99. The figures are medians over the rounds, and
 the ratios are medians of the rounds' ratios.
@@ -327,7 +327,7 @@ def claims_about_leaks(found):
         "3d has a zombie for each connection.": zombies["3d"] == count,
         "3d has a descriptor more for each connection.": descriptors["3d"] == count,
         "3f has zombies after bursts, but fewer.": 0 < zombies["3f"] < count,
-        "3g has none after bursts, but for the gap that docs/3h.md explains.": zombies["3g"] <= count / 100,
+        "3g has none after bursts, but for the gap that docs/3i.md explains.": zombies["3g"] <= count / 100,
         "3c, 3f and 3g have no descriptor more.": descriptors["3c"] == descriptors["3f"] == descriptors["3g"] == 0,
     }
 

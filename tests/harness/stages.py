@@ -6,7 +6,7 @@ import pathlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STAGES = ["3a", "3b", "3c", "3d", "3e", "3f", "3g", "4a", "4b", "4c", "4d", "4e"]
-ALL_STAGES = sorted([*STAGES, "3h"])  # with 3h, which shares less with the others: it speaks HTTP
+ALL_STAGES = sorted([*STAGES, "3h", "3i"])  # those two share less with the others: they speak HTTP
 # Seconds that a server sleeps after an answer; only of the stages that have --delay
 DEFAULT_DELAY = {"3b": 60, "3c": 60, "3d": 0, "3e": 3, "3f": 0, "3g": 0}  # as in the article
 DEFAULT_DELAY.update({stage: 0 for stage in STAGES if stage >= "4a"})

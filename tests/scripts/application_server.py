@@ -10,7 +10,7 @@ import re
 from harness.servers import Server, StageServer
 from harness.waiting import mismatch, wait_until
 
-STAGE = "3h"
+STAGE = "3i"
 MIB = 2**20
 GET = "GET {} HTTP/1.1\r\nHost: here\r\n\r\n"
 POST = "POST {} HTTP/1.1\r\nHost: here\r\nContent-Length: {}\r\n\r\n"

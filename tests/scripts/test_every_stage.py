@@ -33,13 +33,14 @@ def having_own(*names):
     return [stage for before, stage in zip(["", *STAGES], STAGES) if texts.get(before) != texts[stage]]
 
 
-STARTS = [*having_own("parse_options", "main"), "3h"]
+STARTS = [*having_own("main"), "3h", "3i"]
 HANDLERS = having_own("handle_request", "show")
 
 BAD_OPTIONS = {
     "3a": ["--port=x", "--no-such-option"],
     "3c": ["--delay=-1", "--delay=inf", "--delay=nan", "--delay=x"],
-    "3h": ["--timeout=0", "--timeout=nan", "--timeout=x", "--max-children=0", "--max-children=1.5"],
+    "3h": ["--port=x"],
+    "3i": ["--timeout=0", "--timeout=nan", "--timeout=x", "--max-children=0", "--max-children=1.5"],
     "4a": ["--delay=-1", "--workers=0", "--workers=1000000", "--workers=x"],
     "4b": ["--delay=-1"],
 }  # the other stages parse their options by one of these texts
@@ -126,7 +127,7 @@ def test_impossible_address_is_one_line(begin):
 
 
 @LINUX_ONLY  # all of 127.0.0.0/8 is this machine
-@pytest.mark.parametrize("stage", ["3a", "3b", "3h"])  # the later stages' main is 3b's
+@pytest.mark.parametrize("stage", ["3a", "3b", "3h", "3i"])  # the later stages' main is 3b's
 def test_host_is_where_it_listens(serve, stage):
     server = serve(stage, "--host", "127.0.0.2")
     socket.create_connection(("127.0.0.2", server.port), Patience.seconds).close()
@@ -166,7 +167,7 @@ WITHOUT_FORK = """if True:
 
 def test_missing_fork_is_one_line(start, folder):
     command = [sys.executable, "-c", WITHOUT_FORK]
-    scripts = ["webserver3c.py", "webserver3h.py", "webserver4a.py", "client3.py"]
+    scripts = ["webserver3c.py", "webserver3h.py", "webserver3i.py", "webserver4a.py", "client3.py"]
     for program in [start(Program, [*command, folder / script]) for script in scripts]:
         assert "needs fork. On Windows, use WSL." in only_line(program)
 
@@ -327,7 +328,7 @@ def assert_ctrl_c_is_silent(program):
     wait_until(lambda: program.processes() == [], "its children end")
 
 
-@pytest.mark.parametrize("stage", ["3d", "3e", "3f", "3g", "3h"])  # for the others see closed stdout
+@pytest.mark.parametrize("stage", ["3d", "3e", "3f", "3g", "3h", "3i"])  # for the others see closed stdout
 def test_ctrl_c_is_silent_when_idle(serve, stage):
     server = serve(stage)
     server.wait_until_blocked()
@@ -337,7 +338,7 @@ def test_ctrl_c_is_silent_when_idle(serve, stage):
 @pytest.mark.parametrize("stage", ALL_STAGES)
 def test_ctrl_c_is_silent_at_work(serve, stage):
     server = serve(stage, delay=LONG)
-    if stage not in ("3b", "3h"):
+    if stage not in ("3b", "3i"):
         server.connect()  # and stay silent
     if stage in FORKING_STAGES:
         server.wait_until_children(1)

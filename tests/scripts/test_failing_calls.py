@@ -29,7 +29,7 @@ def failing(tmp_path_factory):
     return failing
 
 
-@pytest.mark.parametrize("stage", ["3g", "4a", "4b", "4c", "4d", "4e", "3h"])
+@pytest.mark.parametrize("stage", ["3g", "4a", "4b", "4c", "4d", "4e", "3h", "3i"])
 def test_client_that_leaves_the_queue_costs_nobody_anything(serve, failing, stage):
     server = serve(stage, env=failing(accept=errno.ECONNABORTED))
     server.ask().wait_for_answer()

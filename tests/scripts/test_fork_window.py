@@ -1,4 +1,4 @@
-"""webserver3h.py between fork and the child's first line, where a child still has its parent's signal pipe.
+"""webserver3i.py between fork and the child's first line, where a child still has its parent's signal pipe.
 
 The moment lasts microseconds. A hook at fork (os.register_at_fork) keeps the child in it while a file exists.
 """
@@ -13,7 +13,7 @@ from harness.observed import ObservedProgram
 from harness.stages import script_path
 from harness.waiting import wait_until
 
-STAGE = "3h"
+STAGE = "3i"
 HOOK = """if True:
     import os, time
     FOLDER = os.path.dirname(__file__)

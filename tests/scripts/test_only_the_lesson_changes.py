@@ -27,7 +27,7 @@ LONGEST = 150  # lines of a stage
 WITH_WORKER = "Worker {os.getpid()}, r"  # how 4a and 4e show a request,
 ALONE = "R"  # and how 4b, 4c and 4d do
 
-NEXT = {"3g": ["webserver3h.py", "webserver4a.py"], "3h": ["docs/3h.md"], "4e": ["docs/next.md"]}
+NEXT = {"3g": ["webserver3h.py", "webserver4a.py"], "3h": ["webserver3i.py"], "3i": ["docs/3i.md"], "4e": ["docs/next.md"]}
 NEXT.update({stage: [f"webserver{after}.py"] for stage, after in zip(STAGES, STAGES[1:]) if stage not in NEXT})
 
 
@@ -92,13 +92,28 @@ def test_4es_main_is_4as():
     assert ours == pieces("4a")["main"]
 
 
-@pytest.mark.parametrize("name", ["REQUEST_QUEUE_SIZE", "make_listen_socket", "__main__"])
-def test_3h_starts_by_3gs_text(name):
+SHARED = ["REQUEST_QUEUE_SIZE", "make_listen_socket", "__main__"]
+
+
+@pytest.mark.parametrize("name", [*SHARED, "grim_reaper", "show"])
+def test_3h_has_3gs_text(name):
     assert pieces("3h")[name] == pieces("3g")[name]
 
 
-def test_3h_has_3as_options():
-    remaining = iter(pieces("3h")["main"].splitlines())
+@pytest.mark.parametrize("name", SHARED)
+def test_3i_has_3gs_text(name):
+    assert pieces("3i")[name] == pieces("3g")[name]
+
+
+def test_3hs_loop_is_3gs_with_an_application():
+    ours = pieces("3h")["serve_forever"].splitlines()
+    changed = [line for line in ours if line not in pieces("3g")["serve_forever"].splitlines()]
+    assert all("application" in line for line in changed) and len(changed) <= 3
+
+
+@pytest.mark.parametrize("stage", ["3h", "3i"])
+def test_applications_server_has_3as_options(stage):
+    remaining = iter(pieces(stage)["main"].splitlines())
     for line in pieces("3a")["main"].splitlines()[:6]:
         assert line in remaining, line  # in this order
 
@@ -110,7 +125,7 @@ def test_3h_has_3as_options():
 def test_docstring_shows_what_to_type(stage):
     docstring = script(stage).split('"""')[1]
     assert f"python3 webserver{stage}.py" in docstring
-    assert "curl localhost:8888/hello" in docstring
+    assert re.search("curl (-i )?localhost:8888/hello", docstring)
 
 
 @pytest.mark.parametrize("stage", ALL_STAGES)

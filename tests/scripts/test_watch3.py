@@ -155,8 +155,8 @@ def test_3g_has_no_zombie(serve, once):
     assert set(copies(picture)) == {"0: left to the kernel"}
 
 
-def test_3hs_parent_waits_in_select(serve, once):
-    server = serve("3h")
+def test_3is_parent_waits_in_select(serve, once):
+    server = serve("3i")
     server.connect()  # and stay silent
     (child,) = server.wait_until_children(1)
     server.wait_until_blocked()

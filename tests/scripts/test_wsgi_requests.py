@@ -67,7 +67,7 @@ EXPLAINED = [  # a request, and a part of the answer to it
     (TARGET.format("/\xe4"), b"byte 0xC3: a URI writes it as %C3"),
     (TARGET.format("/\0"), b"byte 0x00: a URI writes it as %00"),
     (TARGET.format("/100%"), b"writes it as %25"),
-    (GET.format("/digest").replace("\r", ""), b"not LF alone: try nc -C"),
+    (GET.format("/digest").replace("\r", ""), b"not LF alone: nc -C"),
 ]
 
 
