@@ -148,7 +148,8 @@ class Server(ObservedProgram):
         others = [pid for pid in self.workers() if pid != worker]
 
         def stopped():
-            return all(one.state == system.STOPPED for one in system.processes() if one.pid in others)
+            now = [system.process(pid) for pid in others]
+            return all(one.state == system.STOPPED for one in now if one)
 
         try:
             for pid in others:
