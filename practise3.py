@@ -1,31 +1,29 @@
-"""Practise: write the servers yourself. This looks again whenever you save.
+"""Practise: write the servers yourself, and have them graded at every save.
 
 Type    .venv/bin/python practise3.py my-server.py
         and edit my-server.py in another window.
 Expect  What the stage has to do, how much of that holds, and the first thing
         that does not, with a hint. When all holds, the next stage. Ctrl-C
         ends it.
-Note    Your server is started with two arguments: the port, and how many
-        seconds to sleep. To start it in another way, in any language, add
+Note    Your server gets two arguments: the port, and the seconds to sleep. To
+        start it in another way, in any language, add
         --server 'COMMAND {port} {delay}'
 Note    The stage is kept in a text file, such as my-server.py.stage. Delete it
         to start from 3a, or go to a stage with --stage 3d.
 """
 
-# The tests of the stages do the grading, in a process of their own: only so can it be ended
-# in the midst, when the reader saves again. They say what they find by --results (see
-# tests/grading/grader.py). This script chooses the stage, watches the folder and prints.
+# The stages' tests grade, in a process of their own, so that it can be interrupted when the file
+# is saved again. tests/grading/results.py runs it and reads what it finds. This script chooses the
+# stage, watches the folder and prints.
 
 import argparse
 import ast
 import difflib
-import json
 import os
 import pathlib
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -33,21 +31,27 @@ import textwrap
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent
-TESTS = {path.stem[-2:]: path for path in sorted(ROOT.glob("tests/test_webserver[0-9][a-z].py"))}
+# All but 3h, whose server is given an application, too
+TESTS = {path.stem[-2:]: path for path in sorted(ROOT.glob("tests/test_webserver[34][a-g].py"))}
 STAGES = list(TESTS)
-# How a source is started, and what makes a program of it first, by its ending. All else is
-# run as it is. {python} is the Python that runs this.
+# How a source is started, or compiled first, by its suffix. Other files are run as they are.
 START = {
-    ".py": "{python} {file}", ".js": "node {file}", ".pl": "perl {file}", ".rb": "ruby {file}",
-    ".php": "php {file}", ".lua": "lua {file}", ".tcl": "tclsh {file}", ".java": "java {file}",
-}  # fmt: skip
+    ".py": "{python} {file}",
+    ".js": "node {file}",
+    ".pl": "perl {file}",
+    ".rb": "ruby {file}",
+    ".php": "php {file}",
+    ".lua": "lua {file}",
+    ".tcl": "tclsh {file}",
+    ".java": "java {file}",
+}
 COMPILE = {
     ".c": "cc -o {program} {file}",
     ".go": "go build -o {program} {file}",
     ".rs": "rustc -o {program} {file}",
 }
-PATIENCE = 2  # seconds; a claim about a server that one is just writing waits no longer
-# Not saved by the reader, but written by an editor, a compiler, this script or the server
+PATIENCE = 2  # seconds that a claim waits; short, because half-written servers fail often
+# Suffixes of files that editors, compilers, this script or the server write
 PASSING = ("~", ".swp", ".tmp", ".stage", ".log", ".pyc", ".o", ".class")
 BAR = 8  # characters
 REMARK = re.compile(r"(Ended|Seen|Expected|Hint|Said|Again) |          ")  # in a column of 10
@@ -58,7 +62,7 @@ class Saved(Exception):
 
 
 def mtimes(folder):
-    """When each file of a folder was changed last, in nanoseconds, by its name."""
+    """The times of the last changes of a folder's files, in nanoseconds, by name."""
     found = {}
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -66,14 +70,14 @@ def mtimes(folder):
                 if entry.is_file() and not entry.name.endswith(PASSING) and entry.name[0] != ".":
                     found[entry.name] = entry.stat().st_mtime_ns
             except FileNotFoundError:
-                pass  # an editor has replaced it meanwhile
+                pass  # an editor has replaced it
     return found
 
 
 def command_of(file, folder):
-    """The command that starts a server, compiled into a folder if it has to be.
+    """The command that starts a server. It is compiled into the folder if its language needs that.
 
-    Raises ValueError, with what the compiler or the system says, if that fails.
+    Raises ValueError, with the compiler's or the system's message, if that fails.
     """
     if not file.is_file():
         raise ValueError(f"There is no file {file} yet. Write it: this waits for it.")
@@ -84,9 +88,7 @@ def command_of(file, folder):
         words = shlex.split(COMPILE[file.suffix].format(**names))
         if shutil.which(words[0]) is None:
             raise ValueError(f"There is no {words[0]} that could compile {file}.")
-        compiler = subprocess.run(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        compiler = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if compiler.returncode:
             raise ValueError(f"It does not compile.\n{compiler.stdout.decode(errors='replace')}")
         command = names["program"]
@@ -97,46 +99,8 @@ def command_of(file, folder):
     return f"{command} {{port}} {{delay}}"
 
 
-def grade(stage, command, saved, folder):
-    """Run a stage's tests against a server, as far as the first that fails.
-
-    Yields the results, as dicts (see tests/grading/grader.py). Raises Saved, and ends the
-    tests, as soon as saved() is true.
-    """
-    results = folder / "results"
-    results.write_text("")
-    tests = [sys.executable, "-m", "pytest", "-x", f"--patience={PATIENCE}", TESTS[stage]]
-    with open(folder / "said", "w+", encoding="utf-8", errors="replace") as said:
-        grader = subprocess.Popen(
-            [*tests, "--server", command, "--results", results],
-            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
-        try:
-            with open(results, encoding="utf-8") as lines:
-                ended = failed = False
-                rest = ""
-                while not ended:
-                    ended = grader.poll() is not None
-                    *complete, rest = (rest + lines.read()).split("\n")
-                    for line in complete:
-                        result = json.loads(line)
-                        failed |= "ungraded" in result or result.get("outcome") == "fails"
-                        yield result
-                    if saved():
-                        raise Saved
-                    time.sleep(0 if ended else 0.05)
-            if grader.returncode and not failed:
-                said.seek(0)
-                yield {"ungraded": f"The tests do not run.\n{said.read()}"}
-        finally:
-            if grader.poll() is None:
-                grader.send_signal(signal.SIGINT)  # it ends what it has started
-                grader.wait()
-
-
 def show_task(stage, command):
-    """Print what a stage has to do: what its tests are headed by."""
+    """Print what a stage has to do: the docstring of its tests."""
     title, _, task = ast.get_docstring(ast.parse(TESTS[stage].read_text("utf-8"))).partition("\n")
     print(f"\n{fold(title)}")
     if task.strip():
@@ -146,9 +110,9 @@ def show_task(stage, command):
 
 
 def fold(text):
-    """A text in lines that fit the terminal; what follows a word such as Seen stays beside it.
+    """Wrap a text to the terminal's width. Remarks keep their column beside a word such as Seen.
 
-    A command stays in one line, or it could not be copied.
+    Commands are not wrapped, so that they can be copied.
     """
     width = max(shutil.get_terminal_size().columns - 1, 40)
     found = []
@@ -162,7 +126,7 @@ def fold(text):
 
 
 def show_bar(stage, holds, count, end=""):
-    """Print how many of the claims hold; over the same line again on a terminal."""
+    """Print how many of the claims hold; on a terminal, over the same line again."""
     if end or sys.stdout.isatty():
         full = BAR * holds // count
         start = "\r" if sys.stdout.isatty() else ""
@@ -170,10 +134,15 @@ def show_bar(stage, holds, count, end=""):
         print(bar, end=end, flush=True)
 
 
-def look(stage, command, file, saved, folder):
-    """Grade a server as a stage, and print what comes of it. Returns whether all holds."""
+def show_grade(stage, command, file, check):
+    """Grade a server as a stage, as far as the first claim that fails, and print the results.
+
+    Returns whether all holds. check() is called meanwhile: what it raises ends the grading.
+    """
+    from grading.results import grade  # standard library only
+
     holds, count, not_tried = 0, 0, []
-    for result in grade(stage, command, saved, folder):
+    for result in grade(command, stage, "-x", f"--patience={PATIENCE}", check=check):
         if "claims" in result:
             count = len(result["claims"])
             show_bar(stage, holds, count)
@@ -196,7 +165,7 @@ def look(stage, command, file, saved, folder):
 
 
 def solution(stage):
-    """What changes in our scripts from the stage before; for the first, where to read it."""
+    """What our script changes in the one of the stage before; for the first stage, its path."""
     script = f"webserver{stage}.py"
     if stage == STAGES[0]:
         return f"Read {ROOT / script}: it is the whole of it."
@@ -206,23 +175,17 @@ def solution(stage):
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=pathlib.Path, help="your server, or its folder")
-    parser.add_argument(
-        "--server", metavar="COMMAND", help="starts it; {port} and {delay} are filled in"
-    )
+    parser.add_argument("--server", metavar="COMMAND", help="starts it; {port} and {delay} are filled in")
     parser.add_argument("--stage", choices=STAGES, help="go to this stage")
-    parser.add_argument(
-        "--solution", action="store_true", help="show what our script does in this stage, and end"
-    )
+    parser.add_argument("--solution", action="store_true", help="show what our script changes in this stage, and end")
     options = parser.parse_args()
     folder = options.file if options.file.is_dir() else options.file.parent
     if not folder.is_dir():
         parser.error(f"there is no folder {folder}")
     if options.file.is_dir() and not options.server:
-        parser.error("name the file of your server, or say by --server how it is started")
+        parser.error("name the file of your server, or give --server the command that starts it")
     return options, folder
 
 
@@ -237,19 +200,21 @@ def main():
         print(solution(stage))
         return
     kept.write_text(f"{stage}\n", "utf-8")
+    sys.path.insert(1, str(ROOT / "tests"))  # where the grader is
     with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o755)  # graded by root, a server runs as another user
+        os.chmod(name, 0o755)  # if root grades, the server runs as another user
         practise(stage, options, watched, kept, pathlib.Path(name))
 
 
 def practise(stage, options, watched, kept, folder):
-    """Grade the server at each change of its folder, and go on from stage to stage."""
+    """Grade the server whenever its folder changes, and go on from stage to stage."""
     shown = None
     while True:
         before = mtimes(watched)
 
-        def saved():
-            return mtimes(watched) != before
+        def check(before=before):
+            if mtimes(watched) != before:
+                raise Saved
 
         if shown != stage:
             start = START.get(options.file.suffix, "{file}")
@@ -258,7 +223,7 @@ def practise(stage, options, watched, kept, folder):
             shown = stage
         try:
             command = options.server or command_of(options.file, folder)
-            done = look(stage, command, options.file, saved, folder)
+            done = show_grade(stage, command, options.file, check)
             if done and stage != STAGES[-1]:
                 print(f"All of {stage} holds.")
                 stage = STAGES[STAGES.index(stage) + 1]
@@ -272,7 +237,7 @@ def practise(stage, options, watched, kept, folder):
             print("\nSaved: once more.")
             continue
         print("Waiting for you to save. Ctrl-C ends this.", flush=True)
-        while not saved():
+        while mtimes(watched) == before:
             time.sleep(0.2)
         print(f"\n{time.strftime('%H:%M:%S')}  Saved.", flush=True)
 

@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from wsgiref.validate import validator
 
@@ -265,18 +264,3 @@ def do_demo(environ, start_response):
     from wsgiref.simple_server import demo_app  # it imports http.server, which the others do without
 
     return demo_app(environ, start_response)
-
-
-def exercise(environ, start_response):
-    """The application of test_wsgi_exercise.py. It asks little of its server.
-
-    With a query it is a client who waits for others: there are as many files in a folder
-    as clients have come so far, and it answers when they are 20.
-    """
-    folder = environ.get("QUERY_STRING")
-    if folder:
-        tempfile.mkstemp(dir=folder)
-        while len(os.listdir(folder)) < 20:
-            time.sleep(0.003)
-    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Exercise", "yes")])
-    return [b"You asked for ", environ["PATH_INFO"].encode("latin-1"), b"\n"]

@@ -1,0 +1,149 @@
+"""The stage tests tell right from wrong: a mutant breaks its claim, and no stage passes as another.
+
+A claim is a function of `serve`. Here it is called with a `serve` that starts another script than the stage's.
+It takes minutes: .venv/bin/pytest -n 3 -m slow tests/grading/test_discrimination.py
+"""
+
+import contextlib
+import importlib
+import inspect
+import itertools
+import shlex
+import sys
+
+import pytest
+from grading.graded import GradedServer, Grading
+from grading.grader import GRADING
+from grading.mutants import MUTANTS
+from grading.verdicts import claim_of
+from harness.stages import DEFAULT_DELAY, STAGES, script_path
+from harness.waiting import Patience
+
+FAILS = (AssertionError, OSError)  # Unusable is no verdict
+
+
+def claims_of(stage):
+    """The test functions of a stage, by their claims."""
+    module = vars(importlib.import_module(f"test_webserver{stage}"))
+    return {claim_of(test).text: test for name, test in module.items() if name.startswith("test_")}
+
+
+def marks(test, name):
+    return [mark for mark in getattr(test, "pytestmark", []) if mark.name == name]
+
+
+@pytest.fixture
+def call(request, monkeypatch):
+    """call(test, script) calls a stage's test with a script as its server; with --delay, if takes_delay."""
+    monkeypatch.setattr(Patience, "seconds", GRADING)
+
+    def call(test, script, takes_delay=True):
+        for chosen in parameters(test):
+            with contextlib.ExitStack() as started:
+                others = set(inspect.signature(test).parameters) - {"serve", *chosen}
+                fixtures = {name: request.getfixturevalue(name) for name in others}
+                test(serve=server_of(script, takes_delay, started), **chosen, **fixtures)
+
+    return call
+
+
+def server_of(script, takes_delay, started):
+    """The `serve` of a claim. What it starts ends with the ExitStack `started`.
+
+    A script with a typo breaks no claim: GradedServer raises Unusable if it doesn't listen.
+    """
+    command = f"{shlex.quote(sys.executable)} {shlex.quote(str(script))} --port {{port}}"
+    grading = Grading(command + " --delay {delay}" * takes_delay, port=None, delay=None)
+
+    def serve(**options):
+        server = GradedServer(grading, **options)
+        started.callback(server.kill)
+        return server
+
+    return serve
+
+
+def parameters(test):
+    """The arguments by which a test is parametrized, a dict for each combination."""
+    columns = []
+    for mark in marks(test, "parametrize"):
+        names, rows = mark.args
+        names = [name.strip() for name in names.split(",")]
+        columns.append([dict(zip(names, row if len(names) > 1 else [row])) for row in rows])
+    for row in itertools.product(*columns):
+        yield {name: value for part in row for name, value in part.items()}
+
+
+def test_mutants_fit():
+    """The scripts have the texts that mutants replace, and the stages the claims that mutants break."""
+    for mutant in MUTANTS:
+        compile(mutant.text(), str(mutant), "exec")
+        assert mutant.claim in [None, *claims_of(mutant.stage)], f"{mutant}: no such claim"
+
+
+def case(mutant, test, name):
+    return pytest.param(mutant, test, id=name, marks=marks(test, "skipif"))
+
+
+BROKEN = [case(each, claims_of(each.stage).get(each.claim), str(each)) for each in MUTANTS if each.claim]
+RIGHT = [
+    case(each, test, f"{each}-{test.__name__}")
+    for each in MUTANTS
+    if not each.claim
+    for test in claims_of(each.stage).values()
+]
+PAIRS = [pytest.param(*pair, id="{}-as {}".format(*pair)) for pair in itertools.permutations(STAGES, 2)]
+
+
+@pytest.fixture
+def mutate(tmp_path):
+    """mutate(mutant) writes its script. Returns the path."""
+
+    def mutate(mutant):
+        path = tmp_path / script_path(mutant.stage).name
+        path.write_text(mutant.text(), encoding="utf-8")
+        return path
+
+    return mutate
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant, test", BROKEN)
+def test_mutant_breaks_its_claim(mutant, test, call, mutate):
+    script, takes_delay = mutate(mutant), mutant.stage in DEFAULT_DELAY
+    for needed in dependencies(test):
+        call(needed, script, takes_delay)
+    with pytest.raises(FAILS):
+        call(test, script, takes_delay)
+
+
+def dependencies(test):
+    """The tests without which the grader does not try a test, the first one first."""
+    for mark in marks(test, "depends_on"):
+        needed = test.__globals__[mark.args[0]]
+        yield from dependencies(needed)
+        yield needed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant, test", RIGHT)
+def test_right_mutant_holds(mutant, test, call, mutate):
+    call(test, mutate(mutant), mutant.stage in DEFAULT_DELAY)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_passes_as_itself(stage, grade):
+    delay = " --delay {delay}" if stage in DEFAULT_DELAY else ""
+    graded = grade(stage, "--server", f"{sys.executable} {script_path(stage)} --port {{port}}{delay}")
+    assert graded.wait(120) == 0, graded.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage, other", PAIRS)
+def test_stage_fails_as_another(stage, other, call):
+    # Without its delay, 3b is 3a: it keeps its own where the other stage has none.
+    takes_delay = stage in DEFAULT_DELAY and other in DEFAULT_DELAY
+    with pytest.raises(FAILS):
+        for test in claims_of(other).values():
+            call(test, script_path(stage), takes_delay)
