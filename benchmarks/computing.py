@@ -8,7 +8,7 @@ takes a processor of its own.
 import sys
 
 import cost
-from library.servers import ROOT
+from harness.stages import ROOT
 
 STAGES = ["4d", "4e"]
 ROUNDS = 15

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 
-from library.programs import mismatch
-from library.servers import ROOT, Server
+from harness.servers import Server
+from harness.stages import ROOT
+from harness.waiting import mismatch
 
 CLIENTS = 6  # at a time: as many as the listen queue of 3a and 3c lets wait
 LEAST, MOST = 100, 500  # requests in a turn; to warm up LEAST

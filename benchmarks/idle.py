@@ -9,9 +9,9 @@ import statistics
 import sys
 import time
 
-from library import system
-from library.programs import wait_until
-from library.servers import StageServer
+from harness import system
+from harness.servers import StageServer
+from harness.waiting import wait_until
 
 STAGES = ["3g", "4a", "4b", "4c", "4d", "4e"]
 COUNTS = [0, 100, 250, 500, 1000, 2500, 5000]  # silent clients

@@ -3,9 +3,10 @@
 import statistics
 import time
 
-from library import system
-from library.programs import wait_until
-from library.servers import LONG, StageServer
+from harness import system
+from harness.servers import StageServer
+from harness.stages import LONG
+from harness.waiting import wait_until
 
 DELAY = 0.1  # seconds that 3b sleeps
 ROUNDS = 5

@@ -2,8 +2,8 @@
 
 import resource
 
-from library.programs import Unusable, wait_until
-from library.servers import StageServer
+from harness.servers import StageServer
+from harness.waiting import Unusable, wait_until
 
 CONNECTIONS = 2000
 EVERY = 100  # connections

@@ -9,7 +9,7 @@ import cost
 import idle
 import latency
 import leaks
-from library.servers import ROOT
+from harness.stages import ROOT
 
 SENTENCES = """\
 ## Waiting

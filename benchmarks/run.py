@@ -31,10 +31,9 @@ try:
     import idle
     import latency
     import leaks
-    from library import programs
     import report
-    from library import system
     import tqdm
+    from harness import programs, system
 except ModuleNotFoundError as error:
     sys.exit(f"There is no {error.name}: pip install matplotlib pytest tqdm")
 

@@ -1,6 +1,6 @@
-"""The fixtures. What a test starts with them is gone when the test ends.
+"""The fixtures, and what a run of all the tests needs of the system. What a test starts is gone when it ends.
 
-Where the system lacks a program, what needs it is skipped, and pytest says so at the end.
+Tests that need a missing program are skipped; pytest lists them at the end.
 """
 
 import contextlib
@@ -8,8 +8,9 @@ import functools
 import resource
 
 import pytest
-from library.programs import guarded
-from library.servers import StageServer
+from harness.programs import guarded
+from harness.servers import StageServer
+from harness.waiting import Impossible
 
 pytest_plugins = ["grading.grader"]
 AT_ONCE = 6  # tests mostly wait
@@ -18,7 +19,7 @@ DESCRIPTORS = 1024
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    """The whole suite runs several tests at once, if pytest-xdist is installed."""
+    """Run several tests of the whole suite at once, if pytest-xdist is installed."""
     worker = hasattr(config, "workerinput")  # itself started by pytest-xdist
     whole = config.args_source == config.ArgsSource.TESTPATHS
     if whole and not worker and config.getoption("numprocesses", 0) is None:
@@ -27,7 +28,7 @@ def pytest_cmdline_main(config):
 
 
 def pytest_sessionstart():
-    """The tests, and the servers that inherit the limit, have hundreds of connections."""
+    """Raise the soft descriptor limit, which servers inherit: some tests open hundreds of connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < DESCRIPTORS:
         if hard < DESCRIPTORS:
@@ -37,34 +38,54 @@ def pytest_sessionstart():
 
 def pytest_addoption(parser):
     group = parser.getgroup("webserver3 on this system")
-    text = "fail if a test is skipped, because the system lacks a program"
+    text = "fail if a test is skipped that is not marked may_be_skipped"
     group.addoption("--nothing-left-out", action="store_true", help=text)
 
 
 def pytest_sessionfinish(session):
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    skipped = [str(report.longrepr) for report in reporter.stats.get("skipped", [])]
-    lacking = [why for why in skipped if " is behind " not in why]  # a translation may be
-    if session.config.getoption("--nothing-left-out") and lacking:
+    left_out = [report for report in reporter.stats.get("skipped", []) if "may_be_skipped" not in report.keywords]
+    if session.config.getoption("--nothing-left-out") and left_out:
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_collection_modifyitems(items):
-    """What waits longest comes first, or all would wait for it at the end."""
-    first = ["test_tutorial.py", "test_practise3.py", "test_grading.py", "test_webserver3d.py"]
-    items.sort(key=lambda item: item.path.name not in first)
+    """Run the slowest files first so the last worker isn't left waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup():
+    """Skip a test whose fixture finds that this system can't run it."""
+    with skip_if_impossible():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    """The same for the test itself."""
+    with skip_if_impossible():
+        return (yield)
+
+
+@contextlib.contextmanager
+def skip_if_impossible():
+    try:
+        yield
+    except Impossible as impossible:
+        pytest.skip(str(impossible))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def guard():
-    """A process sees to it that nothing is left, however the tests end."""
+    """A watchdog process kills leftovers, even if pytest itself is killed."""
     with guarded():
         yield
 
 
 @pytest.fixture
 def start():
-    """start(Program, ...) or start(StageServer, ...) starts one for the length of a test."""
+    """start(Program, ...) or start(StageServer, ...) starts one that ends with the test."""
     with contextlib.ExitStack() as started:
 
         def start(kind, *arguments, **options):
@@ -79,10 +100,10 @@ def start():
 def serve(start, server, request):
     """serve(stage, option, ...) starts the server of a stage, with further options.
 
-    Without a stage it is the one that the test's file is named after, or the reader's own
-    that is graded. delay is in seconds, LONG for one that the test does not see the end of;
-    all else is as for Server and Program.
+    `stage` defaults to the one in the test file's name, or to the server being graded. delay is in seconds, LONG
+    outlasts every test. Other keyword arguments go to Server and Program.
     """
+
     def serve(stage=None, *options, delay=0, **program_options):
         kind = functools.partial(StageServer, stage, *options) if stage else server
         return start(kind, delay=delay, **program_options)

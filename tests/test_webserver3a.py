@@ -8,9 +8,9 @@ import re
 import signal
 
 import pytest
-from library.clients import body_of
-from library.programs import Unusable, mismatch
-from library.servers import assert_not_answered, wait_until_printed
+from harness.assertions import assert_not_answered, wait_until_printed
+from harness.clients import body_of
+from harness.waiting import Unusable, mismatch
 
 
 def test_client_gets_the_answer_and_the_end(serve):
@@ -75,7 +75,7 @@ def test_silent_client_holds_up_the_next_one(serve):
     silent = server.connect()
     second = server.ask()
     server.wait_until_queued(1, unless=second)
-    assert not second.answered, mismatch("the second client is answered", "it waits")
+    assert not second.answered(), mismatch("the second client is answered", "it waits")
     assert_not_answered(silent)
 
 

@@ -7,9 +7,10 @@ many seconds. Clients come meanwhile, and wait in the listen queue.
 import time
 
 import pytest
-from library.clients import body_of
-from library.programs import mismatch
-from library.servers import LONG, assert_not_answered, wait_until_printed
+from harness.assertions import assert_not_answered, wait_until_printed
+from harness.clients import body_of
+from harness.stages import LONG
+from harness.waiting import mismatch
 
 
 def test_first_client_is_answered_at_once_and_its_connection_stays(serve):
@@ -18,12 +19,12 @@ def test_first_client_is_answered_at_once_and_its_connection_stays(serve):
     Hint: Send the answer first, then sleep, and close the connection after that.
     """
     server = serve(delay=LONG)
-    client = server.connect_and_rest()
+    client = server.connect_and_settle()
     assert_not_answered(client)
     client.ask()
     client.wait_for_answer()
     server.wait_until_blocked()
-    assert not client.ended, mismatch("the connection ends with the answer", "it stays open")
+    assert not client.ended(), mismatch("the connection ends with the answer", "it stays open")
     assert body_of(client.received) != b"", mismatch("the answer has no body yet", "a greeting")
 
 
@@ -38,7 +39,7 @@ def test_second_client_is_connected_but_not_answered(serve):
     server.ask("/first").wait_for_answer()
     second = server.ask("/second")
     server.wait_until_queued(1, unless=second)
-    assert not second.answered, mismatch("the second client is answered", "it waits")
+    assert not second.answered(), mismatch("the second client is answered", "it waits")
 
 
 def test_three_clients_take_three_delays(serve):
@@ -86,7 +87,7 @@ def test_silent_client_holds_up_the_next_one(serve):
     silent = server.connect()
     second = server.ask()
     server.wait_until_queued(1, unless=second)
-    assert not second.answered, mismatch("the second client is answered", "it waits")
+    assert not second.answered(), mismatch("the second client is answered", "it waits")
     assert_not_answered(silent)
 
 

@@ -7,10 +7,11 @@ next at once. Print the PIDs: your own first, and in each child its own and its 
 import time
 
 import pytest
-from library import system
-from library.clients import body_of
-from library.programs import mismatch
-from library.servers import LONG, assert_not_answered, wait_until_printed
+from harness import system
+from harness.assertions import assert_not_answered, wait_until_printed
+from harness.clients import body_of
+from harness.stages import LONG
+from harness.waiting import mismatch
 
 
 def test_clients_are_all_answered_at_once_while_every_child_sleeps(serve):
@@ -27,7 +28,7 @@ def test_clients_are_all_answered_at_once_while_every_child_sleeps(serve):
     server.wait_until_blocked()
     alive = len(server.children()) - len(server.zombies())
     assert alive == 5, mismatch(f"5 clients are served by {alive} children", "by 5")
-    ended = sum(client.ended for client in clients)
+    ended = sum(client.ended() for client in clients)
     assert ended == 0, mismatch(f"{ended} of 5 connections end with the answer", "none does")
     assert body_of(clients[0].received) != b"", mismatch("the answer has no body yet", "a greeting")
 
@@ -56,7 +57,7 @@ def test_silent_client_holds_up_nobody(serve):
     Again: curl telnet://localhost:8888, and then in one more: curl localhost:8888
     """
     server = serve(delay=0)
-    silent = server.connect_and_rest()
+    silent = server.connect_and_settle()
     server.ask().wait_for_answer()
     assert_not_answered(silent)
 

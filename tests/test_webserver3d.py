@@ -11,9 +11,11 @@ import resource
 import signal
 
 import pytest
-from library.clients import body_of
-from library.programs import mismatch, wait_until
-from library.servers import assert_died_of
+from harness.assertions import assert_died_of
+from harness.clients import body_of
+from harness.waiting import mismatch, wait_until
+
+pytestmark = pytest.mark.first
 
 
 def test_client_gets_the_answer_and_never_the_end(serve):
@@ -27,7 +29,7 @@ def test_client_gets_the_answer_and_never_the_end(serve):
     client.wait_for_answer()
     server.wait_until_zombies(1)  # the child has closed its copy and is gone
     server.wait_until_blocked()
-    assert not client.ended, mismatch("it ends while the server runs", "it stays open")
+    assert not client.ended(), mismatch("it ends while the server runs", "it stays open")
     assert body_of(client.received) != b"", mismatch("the answer is empty", "a greeting")
 
 

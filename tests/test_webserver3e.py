@@ -8,9 +8,9 @@ import errno
 import time
 
 import pytest
-from library.clients import body_of
-from library.programs import mismatch
-from library.servers import assert_died_of, wait_until_printed
+from harness.assertions import assert_died_of, wait_until_printed
+from harness.clients import body_of
+from harness.waiting import mismatch
 
 
 def test_client_gets_the_answer_and_the_end_after_the_delay(serve):
@@ -43,13 +43,13 @@ def test_handler_reports_the_child_that_it_reaped(serve):
     Hint: Call wait in the handler, and print the PID that it returns.
     """
     server = serve(delay=0)
-    client = server.connect_and_rest()
+    client = server.connect_and_settle()
     child = server.wait_until_children(1)[0]
     server.stop()  # no handler runs before the child has ended, and said what it has to say
     client.ask()
     server.wait_until_zombies(1)
     before = len(server.output)
-    server.go_on()
+    server.resume()
     wait_until_printed(server, rf"\b{child.pid}\b", f"the PID {child.pid}", after=before)
 
 
@@ -60,7 +60,7 @@ def test_interrupted_accept_kills_the_server(serve):
     you, by your language (Python does since 3.5), or by the kernel (SA_RESTART).
     """
     server = serve(delay=0)
-    server.ask_at_rest().wait_for_end()
+    server.ask_when_idle().wait_for_end()
     assert_died_of(server, errno.EINTR)
 
 
@@ -73,7 +73,7 @@ def test_further_connections_are_refused(serve):
     """
     server = serve(delay=0)
     server.connect()  # its child outlives the server
-    server.ask_at_rest().wait_for_end()
+    server.ask_when_idle().wait_for_end()
     server.wait()
     with pytest.raises(ConnectionRefusedError):
         server.connect()

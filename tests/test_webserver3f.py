@@ -5,10 +5,10 @@ for each signal: of children that end together all but one stay zombies.
 """
 
 import pytest
-from library.clients import body_of
-from library.programs import mismatch
-from library.servers import wait_until_printed
-from library.skips import needs_queue
+from harness.assertions import wait_until_printed
+from harness.clients import body_of
+from harness.waiting import mismatch
+from marks import needs_queue
 
 
 def test_next_client_is_served_after_the_interruption(serve):
@@ -18,7 +18,7 @@ def test_next_client_is_served_after_the_interruption(serve):
     """
     server = serve()
     for _ in range(3):
-        answer = server.ask_at_rest().wait_for_end()
+        answer = server.ask_when_idle().wait_for_end()
         assert body_of(answer) != b"", mismatch("the answer is empty", "a greeting")
         server.wait_until_children(0)  # reaped, and so accept was interrupted
     server.assert_running()
@@ -31,7 +31,7 @@ def test_single_requests_one_at_a_time_leave_no_zombie(serve):
     """
     server = serve()
     for _ in range(5):
-        server.ask_at_rest().wait_for_end()
+        server.ask_when_idle().wait_for_end()
         server.wait_until_children(0)
 
 
@@ -46,7 +46,7 @@ def test_silent_client_holds_up_nobody(serve):
     """
     server = serve()
     server.connect()  # and says nothing
-    server.ask_at_rest().wait_for_end()
+    server.ask_when_idle().wait_for_end()
     server.wait_until_children(1)  # the silent one's
     server.ask().wait_for_answer()
 
@@ -58,7 +58,7 @@ def test_children_that_end_together_leave_all_but_one_as_zombies(serve):
     A handler that waits in a loop, or a SIGCHLD that is ignored, is not this stage.
     Again: see docs/3f.md, Made certain
     """
-    serve().stop_and_go(20, left=19)
+    serve().assert_zombies_left(19, of=20)
 
 
 @needs_queue(128)

@@ -5,11 +5,11 @@ child that has ended, and waits for none that hasn't.
 """
 
 import pytest
-from library import system
-from library.clients import body_of
-from library.programs import mismatch, wait_until
-from library.servers import assert_not_answered, wait_until_printed
-from library.skips import needs_queue
+from harness import system
+from harness.assertions import assert_not_answered, wait_until_printed
+from harness.clients import body_of
+from harness.waiting import mismatch, wait_until
+from marks import needs_queue
 
 
 def test_single_requests_one_at_a_time_leave_no_zombie(serve):
@@ -19,10 +19,10 @@ def test_single_requests_one_at_a_time_leave_no_zombie(serve):
     """
     server = serve()
     for _ in range(5):
-        answer = server.ask_at_rest().wait_for_end()
+        answer = server.ask_when_idle().wait_for_end()
         assert body_of(answer) != b"", mismatch("the answer is empty", "a greeting")
         server.wait_until_children(0)
-    server.connect_and_rest()  # the last child's end has not killed it
+    server.connect_and_settle()  # the last child's end has not killed it
 
 
 def test_silent_client_holds_up_nobody(serve):
@@ -35,7 +35,7 @@ def test_silent_client_holds_up_nobody(serve):
     """
     server = serve()
     silent = server.connect()
-    server.ask_at_rest().wait_for_end()
+    server.ask_when_idle().wait_for_end()
     wait_until(lambda: server.zombies() == [], "the other client's child is reaped")
     server.ask().wait_for_answer()
     assert_not_answered(silent)
@@ -50,8 +50,8 @@ def test_children_that_end_together_leave_no_zombie(serve):
     Again: see docs/3f.md, Made certain
     """
     server = serve()
-    server.stop_and_go(20, left=0)
-    server.connect_and_rest()  # it goes on
+    server.assert_zombies_left(0, of=20)
+    server.connect_and_settle()  # it goes on
 
 
 @needs_queue(128)
@@ -64,7 +64,7 @@ def test_128_clients_leave_no_zombie(serve):
     server = serve()
     load = server.load("--max-clients", "128", "--timeout", "60")
     assert load.wait(60) == 0, mismatch(load.output.strip(), "all are answered")
-    server.ask_at_rest().wait_for_end()  # its child's end is seen for certain
+    server.ask_when_idle().wait_for_end()  # its child's end is seen for certain
     server.wait_until_children(0)
 
 
@@ -80,7 +80,7 @@ def test_hundreds_of_requests_leave_no_zombie_and_no_descriptor(serve):
     before = len(server.descriptors())
     load = server.load("--max-clients=4", "--max-conns=125", "--timeout=60")
     assert load.wait(60) == 0, mismatch(load.output.strip(), "all are answered")
-    server.ask_at_rest().wait_for_end()  # its child's end is seen for certain
+    server.ask_when_idle().wait_for_end()  # its child's end is seen for certain
     server.wait_until_children(0)
     more = len(server.descriptors()) - before
     assert more == 0, mismatch(f"the parent has {more} more descriptors", "none")
@@ -106,7 +106,7 @@ def test_child_closes_its_copy_of_the_listening_socket(serve):
     server = serve()
     listen_socket = server.listen_socket()
     before = [process.pid for process in server.processes()]
-    server.connect_and_rest()
+    server.connect_and_settle()
 
     def at_rest():  # a grandchild, too, which may serve the client
         return all(process.state in system.BLOCKED for process in server.processes())

@@ -7,10 +7,11 @@ time, as 3b does, and counts its own requests. The parent replaces a worker that
 import os
 import signal
 
-from library import system
-from library.clients import body_of
-from library.programs import mismatch, wait_until
-from library.servers import LONG, assert_not_answered, wait_until_counted
+from harness import system
+from harness.assertions import assert_not_answered, wait_until_counted
+from harness.clients import body_of
+from harness.stages import LONG
+from harness.waiting import mismatch, wait_until
 
 
 def test_four_clients_are_answered_at_once_and_the_fifth_waits(serve):
@@ -32,7 +33,7 @@ def test_fifth_client_is_served_when_a_silent_one_leaves(serve):
     Again: curl telnet://localhost:8888 in four terminals, then curl localhost:8888
     """
     server = serve()
-    silent = [server.connect_and_rest() for _ in range(4)]
+    silent = [server.connect_and_settle() for _ in range(4)]
     fifth = server.ask()
     server.wait_until_queued(1, unless=fifth)
     for client in silent:
@@ -79,11 +80,11 @@ def test_worker_that_is_killed_takes_one_client_along_and_is_replaced(serve):
     """
     server = serve()
     workers = server.wait_until_workers(4)
-    silent = [server.connect_and_rest() for _ in range(4)]
+    silent = [server.connect_and_settle() for _ in range(4)]
     waiting = server.ask()
     os.kill(workers[0], signal.SIGKILL)
     waiting.wait_for_answer()
-    ended = sum(client.ended for client in silent)
+    ended = sum(client.ended() for client in silent)
     assert ended == 1, mismatch(f"{ended} of 4 clients lose their connection", "one does")
     wait_until(lambda: len(server.workers()) == 4, "there are four workers again")
     left = workers[0] in [process.pid for process in system.processes()]

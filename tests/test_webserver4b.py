@@ -6,10 +6,11 @@ read it before the delay, and write it after the delay. That it goes wrong is th
 
 import time
 
-from library import system
-from library.clients import body_of
-from library.programs import mismatch, wait_until
-from library.servers import LONG, assert_not_answered, wait_until_counted
+from harness import system
+from harness.assertions import assert_not_answered, wait_until_counted
+from harness.clients import body_of
+from harness.stages import LONG
+from harness.waiting import mismatch, wait_until
 
 
 def test_clients_are_answered_at_once_each_by_a_thread(serve):
@@ -47,7 +48,7 @@ def test_silent_client_holds_up_nobody(serve):
     Again: curl telnet://localhost:8888, and then in one more: curl localhost:8888
     """
     server = serve()
-    silent = server.connect_and_rest()
+    silent = server.connect_and_settle()
     server.ask().wait_for_end()
     assert_not_answered(silent)
 

@@ -6,15 +6,15 @@ Wait for all sockets in one call, such as select, poll or epoll, and call the ha
 
 import time
 
-from library.clients import body_of
-from library.programs import mismatch
-from library.servers import (
-    LONG,
+from harness.assertions import (
     assert_not_answered,
     assert_one_thread,
     assert_survives_without_descriptors,
     wait_until_counted,
 )
+from harness.clients import body_of
+from harness.stages import LONG
+from harness.waiting import mismatch
 
 
 def test_silent_clients_hold_up_nobody_in_one_thread(serve):

@@ -6,15 +6,15 @@ is awaited in between. Nobody waits for anybody, and one thread does it all.
 
 import time
 
-from library.clients import body_of
-from library.programs import mismatch
-from library.servers import (
-    LONG,
+from harness.assertions import (
     assert_not_answered,
     assert_one_thread,
     assert_survives_without_descriptors,
     wait_until_counted,
 )
+from harness.clients import body_of
+from harness.stages import LONG
+from harness.waiting import mismatch
 
 
 def test_clients_are_answered_at_once_by_one_thread(serve):

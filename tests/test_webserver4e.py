@@ -6,10 +6,11 @@ Fork the workers as in 4a, as many as there are processors, and serve as in 4d i
 import os
 import signal
 
-from library import system
-from library.clients import body_of
-from library.programs import mismatch, wait_until
-from library.servers import LONG, assert_not_answered, wait_until_counted
+from harness import system
+from harness.assertions import assert_not_answered, wait_until_counted
+from harness.clients import body_of
+from harness.stages import LONG
+from harness.waiting import mismatch, wait_until
 
 PROCESSORS = os.cpu_count()
 
@@ -77,5 +78,5 @@ def test_worker_that_is_killed_takes_its_own_clients_along_and_is_replaced(serve
     left = killed in [process.pid for process in system.processes()]
     assert not left, mismatch("the killed worker stays a zombie", "it is reaped")
     for client in sum(silent.values(), []):
-        assert not client.ended, mismatch("another worker's client loses its connection", "none")
+        assert not client.ended(), mismatch("another worker's client loses its connection", "none")
     server.ask().wait_for_end()

@@ -19,7 +19,7 @@ import tempfile
 
 sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1]))  # tests/
 from grading import grade
-from library.servers import ARTICLES_DELAY, ROOT, STAGES
+from harness.stages import DEFAULT_DELAY, ROOT, STAGES
 
 ANSWER = "            client_connection.sendall(RESPONSE)\n"
 CHILDS_CLOSE = "            listen_socket.close()  # the child's copy\n"
@@ -389,7 +389,7 @@ def broken(script, script_stage, stage, *options):
     3b is 3a. Raises RuntimeError if it could not be graded.
     """
     server = f"{shlex.quote(sys.executable)} {shlex.quote(str(script))} --port {{port}}"
-    if script_stage in ARTICLES_DELAY and stage in ARTICLES_DELAY:
+    if script_stage in DEFAULT_DELAY and stage in DEFAULT_DELAY:
         server += " --delay {delay}"
     found = asyncio.run(grade.grade(server, stage, *options))
     if found.ungraded:

@@ -3,7 +3,7 @@
 import re
 import shlex
 
-from library.servers import ROOT
+from harness.stages import ROOT
 
 
 def example():

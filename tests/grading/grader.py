@@ -13,7 +13,6 @@ outcome is "holds", "fails" or "not tried"; remark is a list of lines.
 """
 
 import collections
-import contextlib
 import errno
 import functools
 import json
@@ -26,11 +25,13 @@ import signal
 import subprocess
 
 import pytest
-from library import system
-from library.programs import Patience, Unusable, guarded, mismatch, wait_until
-from library.servers import ARTICLES_DELAY, NOTHING, READS_ALL, StageServer, Server, fill
-from library.servers import TRACES_ALL, as_user, free_port
-
+from harness import system
+from harness.ports import free_port
+from harness.programs import guarded
+from harness.servers import Server, StageServer, fill
+from harness.stages import DEFAULT_DELAY
+from harness.users import NOTHING, READS_ALL, TRACES_ALL, as_user
+from harness.waiting import Patience, Unusable, mismatch, wait_until
 
 GRADING = 5  # seconds that a claim about a graded server waits for what has to come
 MUCH_OUTPUT = 100_000  # characters; nobody prints so many before listening
@@ -101,7 +102,7 @@ def grading_of(config, stage):
         return None
     delay = config.getoption("--server-delay")
     if delay is None and "{delay}" not in command:
-        delay = ARTICLES_DELAY.get(stage, 0)
+        delay = DEFAULT_DELAY.get(stage, 0)
     return Grading(command, config.getoption("--server-port"), delay)
 
 
@@ -418,9 +419,9 @@ class GradedServer(Server):
         self.asked = path
         return super().ask(path)
 
-    def ask_at_rest(self, path="/hello"):
+    def ask_when_idle(self, path="/hello"):
         self.asked = path
-        return super().ask_at_rest(path)
+        return super().ask_when_idle(path)
 
     def send_signal(self, number):
         """As Program.send_signal(). An end by a signal of ours is no news to its author."""

@@ -17,10 +17,14 @@ from xml.etree import ElementTree
 
 import pytest
 from grading.example import example
-from library import system
-from library.programs import Program, wait_until
-from library.servers import ROOT, free_port
-from library.skips import LINUX_ONLY, needs
+from harness import system
+from harness.ports import free_port
+from harness.programs import Program
+from harness.stages import ROOT
+from harness.waiting import wait_until
+from marks import LINUX_ONLY, needs
+
+pytestmark = pytest.mark.first
 
 slow = pytest.mark.slow
 
@@ -307,7 +311,7 @@ def test_ctrl_c_ends_the_grading_of_a_class(start, tmp_path):
 INNER = """if True:
     import sys
     sys.path.insert(0, sys.argv[1])
-    from library.programs import Program, guarded
+    from harness.programs import Program, guarded
     with guarded():
         program = Program(["sleep", "600"])
         print(program.pid, flush=True)

@@ -44,10 +44,11 @@ import time
 from typing import NamedTuple
 
 sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1]))  # tests/
-from library import system
-from library.programs import Patience, guarded, wait_until
-from library.servers import ROOT, free_port
-from library.sources import OPTIONS, difference, pieces
+from harness import system
+from harness.ports import free_port
+from harness.programs import guarded
+from harness.stages import OPTIONS, ROOT, difference, pieces
+from harness.waiting import Patience, wait_until
 from tutorial import chinese
 from tutorial.terminals import python, shell
 

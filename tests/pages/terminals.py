@@ -8,8 +8,9 @@ import shutil
 import sys
 import time
 
-from library.programs import Program, wait_until
-from library.servers import WRITES_ALL, user_with_few_processes
+from harness.programs import Program
+from harness.users import WRITES_ALL, user_with_few_processes
+from harness.waiting import wait_until
 
 READY = "\x02"  # stands for the prompt, which is $ or >>> to the reader
 MORE = "\x03"  # stands for the prompt within a statement or a here document: ... or >

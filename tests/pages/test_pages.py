@@ -8,10 +8,12 @@ import re
 import sys
 
 import pytest
-from library.programs import Program
-from library.servers import ROOT
-from library.skips import needs
+from harness.programs import Program
+from harness.stages import ROOT
+from marks import needs
 from tutorial import follow
+
+pytestmark = pytest.mark.first
 
 CHAPTERS = follow.STAGES
 FOLLOW = [sys.executable, ROOT / "tests/tutorial/follow.py", "--port", "0"]

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from library.servers import ROOT
+from harness.stages import ROOT
 from tutorial import chinese, follow
 
 TRANSLATED = [page for page in [*follow.PAGES, "docs/costs.md"] if chinese.twin(page)]
@@ -43,6 +43,7 @@ def read(page):
     return (ROOT / page).read_text(encoding="utf-8")
 
 
+@pytest.mark.may_be_skipped  # a translation may be behind
 @pytest.mark.parametrize("page", TRANSLATED)
 def test_chinese_page_has_in_each_section_what_the_english_one_has(page):
     ours = chinese.with_english_links(page, read(chinese.twin(page)))

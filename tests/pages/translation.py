@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-from library.servers import ROOT
+from harness.stages import ROOT
 
 MARK = re.compile(r" *<!-- en: (\w+) -->$")
 BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)

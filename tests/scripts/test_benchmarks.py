@@ -6,8 +6,9 @@ import re
 import sys
 
 import pytest
-from library.servers import ROOT, Server
-from library.skips import LINUX_ONLY, needs
+from harness.servers import Server
+from harness.stages import ROOT
+from marks import LINUX_ONLY, needs
 
 sys.path.append(str(ROOT / "benchmarks"))
 import computing  # noqa: E402 (where it lies was said just now)

@@ -10,10 +10,12 @@ import sys
 import time
 
 import pytest
-from library import system
-from library.clients import Attempt
-from library.programs import Patience, Program, wait_until
-from library.servers import QUICK_DNS, ROOT, user_with_few_processes
+from harness import system
+from harness.clients import Attempt
+from harness.programs import QUICK_DNS, Program
+from harness.stages import ROOT
+from harness.users import user_with_few_processes
+from harness.waiting import Patience, wait_until
 
 CLIENT = [sys.executable, ROOT / "client3.py"]
 

@@ -16,12 +16,12 @@ import tempfile
 import time
 
 import pytest
-from library import system
-from library.clients import Connection
-from library.programs import Patience, Program, wait_until
-from library.servers import ARTICLES_DELAY, LONG, QUICK_DNS, ROOT, STAGES
-from library.sources import difference, pieces, script
-from library.skips import LINUX_ONLY, needs_queue
+from harness import system
+from harness.clients import Connection
+from harness.programs import QUICK_DNS, Program
+from harness.stages import DEFAULT_DELAY, LONG, ROOT, STAGES, difference, pieces, script
+from harness.waiting import Patience, wait_until
+from marks import LINUX_ONLY, needs_queue
 
 SCRIPTS = [*STAGES, "3h"]  # 3h is a stage like the others where HTTP does not matter
 AFTER_FORK = [stage for stage in STAGES if stage >= "4a"]
@@ -183,8 +183,8 @@ def test_help_is_the_docstring_and_says_what_to_type_and_what_comes_next(begin):
         assert "(default: 127.0.0.1)" in program.output
         assert "(default: 8888)" in program.output
         _, _, explained = program.output.partition("\n  --delay SECONDS")
-        if stage in ARTICLES_DELAY:
-            assert f"(default: {ARTICLES_DELAY[stage]})" in explained
+        if stage in DEFAULT_DELAY:
+            assert f"(default: {DEFAULT_DELAY[stage]})" in explained
         _, _, following = program.output.partition("\nNext    ")
         for name in NEXT.get(stage, [f"webserver{after}.py" for after in STAGES if after > stage][:1]):
             assert name in following
@@ -244,7 +244,7 @@ def ask_until_it_dies(server):
 
 def test_3e_dies_with_the_traceback_of_accept(serve):
     server = serve("3e")
-    client = server.connect_and_rest()
+    client = server.connect_and_settle()
     child, = server.wait_until_children(1)
     client.ask()
     assert server.wait() == 1
@@ -282,7 +282,7 @@ def test_want_of_processes_or_of_descriptors_is_said_and_survived(serve, stage):
         assert time.monotonic() - began > 0.9  # it tries again once a second
         lines = server.errors.splitlines()
         assert [line for line in lines if line != NO_DESCRIPTOR] == 4 * [GIVEN_UP[stage]]
-    assert server.ask_at_rest().wait_for_end() == RESPONSE
+    assert server.ask_when_idle().wait_for_end() == RESPONSE
     if stage == "3g":
         server.wait_until_children(0)
 
@@ -354,7 +354,7 @@ def test_3gs_memory_is_the_same_after_hundreds_of_connections(serve):
             for client in [server.ask() for _ in range(25)]:
                 assert client.wait_for_end() == RESPONSE
                 client.close()
-        server.ask_at_rest().wait_for_end()  # its child's end is seen for certain
+        server.ask_when_idle().wait_for_end()  # its child's end is seen for certain
         server.wait_until_children(0)
         return system.memory(server.pid)
 
@@ -371,7 +371,7 @@ def test_whatever_came_gets_the_whole_answer_and_is_shown_safely(serve, stage):
     for what, data in REQUESTS.items():
         client = send_at_once(server, data)
         if stage in ("3d", "3e"):  # the connection does not end
-            wait_until(lambda: client.answered and client.received == RESPONSE, what)
+            wait_until(lambda: client.answered() and client.received == RESPONSE, what)
         else:
             assert client.wait_for_end() == RESPONSE, what
             assert not client.was_reset, what
@@ -385,7 +385,7 @@ def send_at_once(server, data):
         server.stop()
         client = server.connect()
         client.send(data)
-        server.go_on()
+        server.resume()
     return client
 
 
@@ -393,13 +393,13 @@ def send_at_once(server, data):
 def test_client_is_answered_before_anything_is_printed_and_whoever_reads_that(begin, stage):
     read, write = os.pipe()
     delay = LONG if stage == "3e" else 0  # it dies when a child ends
-    options = [f"--delay={delay}"] if stage in ARTICLES_DELAY else []
+    options = [f"--delay={delay}"] if stage in DEFAULT_DELAY else []
     program = begin(stage, "--port=0", *options, stdout=write)
     port = int(read_until(read, r"^Serving HTTP on port (\d+) \.\.\.\n")[1])
     fill_pipe(write)  # as in a terminal that Ctrl-S has stopped: who prints has to wait
     with contextlib.closing(Connection(port)) as client:
         client.ask("/seen")
-        wait_until(lambda: client.answered and client.received == RESPONSE, "the answer")
+        wait_until(lambda: client.answered() and client.received == RESPONSE, "the answer")
         read_until(read, r"b'GET /seen HTTP/1\.1.*'$")  # at once, though it is no terminal
         assert program.running
     os.close(read)  # as head -1 does
@@ -453,18 +453,18 @@ def test_client_that_says_nothing_leaves_or_resets_does_no_harm_and_causes_no_de
 
 def say_nothing(server, stage):
     """It gets nothing, and the end, which in 3d does not come."""
-    client = server.connect_and_rest()
+    client = server.connect_and_settle()
     client.finish_sending()
     if stage == "3d":
         server.wait_until_zombies(1)
-        assert not client.answered
+        assert not client.answered()
     else:
         assert client.wait_for_end() == b""
 
 
 def leave(server, stage):
     """The server, or its child, is in recv when the client leaves."""
-    server.connect_and_rest().close()
+    server.connect_and_settle().close()
 
 
 def reset_in_the_queue(server, stage):
@@ -472,12 +472,12 @@ def reset_in_the_queue(server, stage):
     server.stop()
     client = server.ask()
     client.reset()
-    server.go_on()
+    server.resume()
 
 
 def reset_while_waited_for(server, stage):
     """The server, or its child, is in recv at the reset."""
-    server.connect_and_rest().reset()
+    server.connect_and_settle().reset()
 
 
 def dies_of_it(server):
@@ -501,7 +501,7 @@ def dies_of_it(server):
 def test_parent_and_child_close_the_copies_they_do_not_need_and_the_end_is_reported(serve, stage):
     server = serve(stage, delay=LONG)
     before = len(server.descriptors())
-    client = server.connect_and_rest()
+    client = server.connect_and_settle()
     child, = server.children()
     assert server.listen_socket() not in system.sockets(child.pid)
     assert len(server.descriptors()) - before == (stage == "3d")  # its lesson is one more

@@ -6,8 +6,11 @@ import shutil
 import sys
 
 import pytest
-from library.programs import Program, wait_until
-from library.servers import ROOT
+from harness.programs import Program
+from harness.stages import ROOT
+from harness.waiting import wait_until
+
+pytestmark = pytest.mark.first
 
 MY_SERVER = "my-server.py"
 

@@ -11,15 +11,13 @@ import time
 from xml.etree import ElementTree
 
 import pytest
-from library import system
-from library.programs import Program, wait_until
-from library.servers import (
-    LONG,
-    ROOT,
-    Server,
-    user_with_few_processes,
-)
-from library.skips import LINUX_ONLY, needs, needs_queue
+from harness import system
+from harness.programs import Program
+from harness.servers import Server
+from harness.stages import LONG, ROOT
+from harness.users import user_with_few_processes
+from harness.waiting import wait_until
+from marks import LINUX_ONLY, needs, needs_queue
 
 MISSING = [name for name in ("rich", "psutil") if importlib.util.find_spec(name) is None]
 pytestmark = [
@@ -105,7 +103,7 @@ def test_name_of_a_clients_program_is_cut_off_and_its_pid_is_not(serve, once, st
 @needs_queue(5)
 def test_3a_is_kept_in_recv_by_a_silent_client_while_the_next_one_waits(serve, once):
     server = serve("3a")
-    silent = server.connect_and_rest()
+    silent = server.connect_and_settle()
     second = server.ask()
     server.wait_until_queued(1, unless=second)
     picture = once(server.port)
@@ -172,7 +170,7 @@ def test_3d_holds_the_last_copy_when_the_child_is_a_zombie_and_the_client_gone(s
 
 def test_3e_is_gone(serve, once):
     server = serve("3e", delay=0)
-    server.ask_at_rest()
+    server.ask_when_idle()
     server.wait()
     assert once(server.port, status=1) == f"Nobody listens on port {server.port}.\n"
 
@@ -183,7 +181,7 @@ def test_3f_has_one_signal_pending_for_20_children_and_then_19_zombies(serve, on
     picture = once(server.port)
     assert "stopped, SIGCHLD pending" in picture
     assert "20 ZOMBIES, ended" in picture
-    server.go_on()
+    server.resume()
     server.wait_until_blocked()
     picture = once(server.port)
     assert "waits in accept(" in picture  # libffi, which ctypes needs, may have number 3
@@ -193,7 +191,7 @@ def test_3f_has_one_signal_pending_for_20_children_and_then_19_zombies(serve, on
 
 def test_3g_has_no_zombie(serve, once):
     server = serve("3g")
-    server.stop_and_go(20, left=0)
+    server.assert_zombies_left(0, of=20)
     picture = once(server.port)
     assert "ZOMBIE" not in picture
     assert re.search(r"zombies +0 ", picture)

@@ -12,11 +12,13 @@ import sys
 import time
 
 import pytest
-from library import system
-from library.programs import Program, mismatch, wait_until
-from library.servers import ROOT, StageServer, Server
-from library.servers import user_with_few_processes
-from library.skips import LINUX_ONLY, needs
+from harness import system
+from harness.programs import Program
+from harness.servers import Server, StageServer
+from harness.stages import ROOT
+from harness.users import user_with_few_processes
+from harness.waiting import mismatch, wait_until
+from marks import LINUX_ONLY, needs
 
 TESTS = ROOT / "tests/scripts"
 GET = "GET {} HTTP/1.1\r\nHost: here\r\n\r\n"
@@ -166,14 +168,14 @@ def test_input_ends_where_the_body_does(server):
 def test_head_is_sent_with_the_first_byte_of_the_body_and_not_before(server, told):
     client = server.send(POST.format("/read-first", 4) + "12")
     told("reading\n")
-    assert not client.answered
+    assert not client.answered()
     client.send(b"34")
     assert whole_answer(client)[2] == b"4"
 
 
 def test_pieces_of_the_body_are_sent_as_they_come(server):
     client = server.send(POST.format("/answer-first", 4) + "12")
-    wait_until(lambda: client.answered and b"first" in client.received, "a piece comes")
+    wait_until(lambda: client.answered() and b"first" in client.received, "a piece comes")
     assert client.received.endswith(b"\r\n\r\nfirst, ")
     client.send(b"34")
     assert whole_answer(client)[2] == b"first, 4"
@@ -375,7 +377,7 @@ def expecting(path, length, field="Expect: 100-continue"):
 def test_100_continue_comes_once_when_the_body_is_read_and_not_if_it_has_come(server):
     assert server.ask_for(expecting("/digest", 2) + "12")[0] == 200
     client = server.send(expecting("/digest", 2, "EXPECT: 100-Continue"))
-    wait_until(lambda: client.answered, "the server says that it reads")
+    wait_until(lambda: client.answered(), "the server says that it reads")
     client.send(b"1")
     server.wait_until_blocked()
     client.send(b"2")
@@ -392,7 +394,7 @@ def test_http_1_0_gets_no_100_continue(server):
 
 def test_no_100_continue_comes_amid_the_answer(server):
     client = server.send(expecting("/answer-first", 4))
-    wait_until(lambda: client.answered and b"first" in client.received, "a piece comes")
+    wait_until(lambda: client.answered() and b"first" in client.received, "a piece comes")
     server.wait_until_blocked()
     client.send(b"1234")
     assert whole_answer(client)[2] == b"first, 4"
@@ -534,7 +536,7 @@ def test_what_the_client_still_sends_is_read_and_not_answered_by_a_reset(server)
     for request in [*requests, POST.format("/say", len(large)) + large]:
         server.wait_until_children(0)
         client = server.send(request)
-        wait_until(lambda: client.answered, "it is answered")
+        wait_until(lambda: client.answered(), "it is answered")
         for _ in range(3):
             server.wait_until_blocked()
             client.send(b"x" * 1000)
@@ -614,7 +616,7 @@ def test_client_that_sends_too_slowly_or_nothing_or_does_not_read_is_given_up(im
     reads_nothing = impatient.ask("/swallow?50")  # and the application goes on
 
     def answered():
-        waiting = [what for what in clients if not clients[what].answered]
+        waiting = [what for what in clients if not clients[what].answered()]
         for what in waiting:
             clients[what].send(TOO_SLOW[what][1].encode())
         return not waiting
@@ -904,7 +906,7 @@ def test_200_idle_clients_hold_up_a_newcomer_for_less_than_a_minute(start):
     for _ in range(200):
         server.connect()
     newcomer = server.ask("/digest")
-    wait_until(lambda: newcomer.answered, "the newcomer is answered", allow=30)
+    wait_until(lambda: newcomer.answered(), "the newcomer is answered", allow=30)
 
 
 @pytest.mark.slow

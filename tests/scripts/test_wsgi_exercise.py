@@ -4,8 +4,8 @@ It is our 3h that these tests are run against, or with --server a reader's own.
 """
 
 import pytest
-from library.programs import mismatch
-from library.servers import ROOT
+from harness.stages import ROOT
+from harness.waiting import mismatch
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_no_zombie_and_no_descriptor_is_left(serve):
     before = len(server.descriptors())
     load = server.load("--max-clients", "20", "--max-conns", "5", "--timeout", "60")
     assert load.wait(60) == 0, mismatch(load.output.strip(), "all are answered")
-    server.ask_at_rest().wait_for_end()  # its child's end is seen for certain
+    server.ask_when_idle().wait_for_end()  # its child's end is seen for certain
     server.wait_until_children(0)
     more = len(server.descriptors()) - before
     assert more == 0, mismatch(f"the parent has {more} more descriptors", "none")

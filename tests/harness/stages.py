@@ -1,18 +1,30 @@
-"""The text of the scripts, and what differs between two of them."""
+"""The stages, their scripts' text, and how two scripts differ: the only list of them."""
 
 import ast
 import difflib
+import pathlib
 
-from library.servers import ROOT
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STAGES = ["3a", "3b", "3c", "3d", "3e", "3f", "3g", "4a", "4b", "4c", "4d", "4e"]
+ALL_STAGES = sorted([*STAGES, "3h"])  # with 3h, which shares less with the others: it speaks HTTP
+# Seconds that a server sleeps after an answer; only of the stages that have --delay
+DEFAULT_DELAY = {"3b": 60, "3c": 60, "3d": 0, "3e": 3, "3f": 0, "3g": 0}  # as in the article
+DEFAULT_DELAY.update({stage: 0 for stage in STAGES if stage >= "4a"})
+LONG = 600  # a delay in seconds that outlasts every test
+
+
+def script_path(stage):
+    """Where a stage's script is."""
+    return ROOT / f"webserver{stage}.py"
 
 
 def script(stage):
     """The whole text of a stage's script."""
-    return (ROOT / f"webserver{stage}.py").read_text(encoding="utf-8")
+    return script_path(stage).read_text(encoding="utf-8")
 
 
 def pieces(stage):
-    """The functions, the constants and the last block of a script, by their names."""
+    """A dict of the functions, the constants and the last block of a script, by their names."""
     lines = script(stage).splitlines()
     segments = {}
     for node in ast.parse("\n".join(lines)).body:
@@ -30,10 +42,10 @@ OPTIONS = ("def parse_options():", "def main():")
 
 
 def difference(old, new, left_out=()):
-    """What changes from one script to another, below their help texts.
+    """How two scripts differ below their docstrings: lines as `diff -U1 -p` prints them.
 
-    A list of lines as of `diff -U1 -p`: a line of context around each change, and the
-    function that it is in. Changes in the functions left_out, their first lines, are not.
+    Each hunk has a line of context and names its function. Hunks inside the functions in `left_out` (given by
+    their `def` lines) are dropped.
     """
     texts = [script(stage).splitlines() for stage in (old, new)]
     changes, shown = [], False

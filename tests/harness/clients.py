@@ -1,17 +1,17 @@
-"""A client's connection to a server, looked at without waiting for it."""
+"""A client's end of a connection, which a test can check without being held up by it."""
 
 import re
 import socket
 import struct
 
-from library.programs import Patience, mismatch, wait_until
+from harness.waiting import Patience, mismatch, wait_until
 
 
 class Connection:
     """A client's connection to a port of 127.0.0.1, established when this returns.
 
-    allow is how many seconds longer than usual its answer and its end may take. Raises
-    OSError, ConnectionRefusedError among them, if it is not established.
+    Its answer and its end may take `allow` seconds longer than usual. Raises OSError, such as
+    ConnectionRefusedError, if it is not established.
     """
 
     def __init__(self, port, allow=0):
@@ -32,7 +32,7 @@ class Connection:
         self.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
     def receive_available(self):
-        """Take in what has arrived by now, without waiting for more."""
+        """Receive what has arrived, without waiting for more. Returns all that has come so far."""
         self.socket.setblocking(False)
         try:
             while not self._ended:
@@ -43,59 +43,56 @@ class Connection:
             pass  # nothing more has arrived
         except ConnectionResetError:
             self._ended = self.was_reset = True
+        return self.received
 
-    @property
     def answered(self):
-        """Whether any byte of an answer has come."""
-        self.receive_available()
-        return bool(self.received)
+        """Whether any byte of an answer has come. Receives what has arrived."""
+        return self.receive_available() != b""
 
-    @property
     def ended(self):
-        """Whether the server has ended the connection (its FIN or RST has come)."""
+        """Whether the server has ended the connection (its FIN or RST has come). Receives what has arrived."""
         self.receive_available()
         return self._ended
 
     def wait_for_answer(self):
         """Wait until the first bytes of the answer have come.
 
-        Raises AssertionError if they do not, or the connection ends without any.
+        Raises AssertionError if they don't, or if the connection ends without any.
         """
 
         def seen():
-            if self.ended and not self.received:
+            if self.ended() and not self.received:
                 raise AssertionError(mismatch("the connection ends without an answer", "one"))
-            return self.answered
+            return self.received
 
         wait_until(seen, "the first bytes of the answer come", self.allow)
 
     def wait_for_end(self):
         """Wait until the server has closed the connection. Returns all that came.
 
-        Raises AssertionError if it does not.
+        Raises AssertionError if it doesn't.
         """
-        wait_until(lambda: self.ended, "the connection is ended by the server", self.allow)
+        wait_until(self.ended, "the connection is ended by the server", self.allow)
         return self.received
 
     def close(self):
-        """Close it (close(2)): the server gets an end of file."""
+        """Close it (close(2)): the server receives an end of file."""
         self.socket.close()
 
     def finish_sending(self):
-        """Send nothing more: the server reads an end of file (shutdown(2))."""
+        """Send nothing more: the server receives an end of file, but may still answer (shutdown(2))."""
         self.socket.shutdown(socket.SHUT_WR)
 
     def reset(self):
-        """Break the connection off, with a RST (socket(7), SO_LINGER of 0 seconds)."""
+        """Break the connection off with a RST (socket(7), SO_LINGER of 0 seconds)."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
 
 def body_of(answer):
-    """The body of an answer of HTTP, as curl would print it (RFC 9112, section 2).
+    """The body of an HTTP answer, as curl would print it (RFC 9112, section 2).
 
-    Raises AssertionError if the answer has no status line or no end of its head, or says
-    another length of the body.
+    Raises AssertionError if the status line or the end of the head is missing, or Content-Length is wrong.
     """
     head, end, body = answer.replace(b"\r\n\r\n", b"\n\n", 1).partition(b"\n\n")
     status = re.match(rb"HTTP/1\.[01] \d{3}[ \r\n]", head + b"\n")
@@ -112,7 +109,7 @@ def body_of(answer):
 
 
 class Attempt:
-    """An attempt to connect to a port of 127.0.0.1 that need not succeed."""
+    """A connection to a port of 127.0.0.1 that need not be established."""
 
     def __init__(self, port):
         self.socket = socket.socket()
@@ -120,11 +117,10 @@ class Attempt:
         self.socket.connect_ex(("127.0.0.1", port))
 
     def wait_until_kept_waiting(self):
-        """Wait until the kernel has asked again and is not connected all the same.
+        """Wait until the kernel has repeated its SYN, and the connection is still not established.
 
-        It asks again when there is no reply for a second (RFC 6298). Seen in the
-        first bytes of struct tcp_info (tcp(7)): the state, 2 being SYN_SENT, something
-        else, and the number of retransmissions. Linux only.
+        It repeats it after a second without a reply (RFC 6298). The first bytes of struct tcp_info (tcp(7)) say so:
+        the state, 2 being SYN_SENT, something else, and the number of retransmissions. Linux only.
         """
 
         def seen():
@@ -136,5 +132,5 @@ class Attempt:
         wait_until(seen, "the kernel repeats its SYN")
 
     def close(self):
-        """Give it up."""
+        """Give up."""
         self.socket.close()

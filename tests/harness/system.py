@@ -1,0 +1,316 @@
+"""Facts about processes, descriptors and connections, for the tests, the pages and the benchmarks.
+
+From /proc on Linux (proc(5)), from ps, lsof and netstat elsewhere. Not from psutil: every classroom would have to
+install it, and it doesn't know listen queues.
+"""
+
+import contextlib
+import ctypes
+import math
+import os
+import subprocess
+import sys
+from typing import NamedTuple
+
+from harness.waiting import Impossible
+
+LINUX = sys.platform == "linux"
+BLOCKED = "SI"  # process states: asleep in a system call (ps(1); I is macOS's)
+ZOMBIE = "Z"
+STOPPED = "T"
+LISTENING, FIN_WAIT2 = "0A", "05"  # states in /proc/net/tcp
+# The ends of addresses there, on processors of either byte order: 127.0.0.1, and all addresses
+LOOPBACK = ("0100007F", "7F000001", "00000000")
+
+
+# Processes
+
+
+class Process(NamedTuple):
+    """A process: three process IDs, and its state as one letter of ps(1).
+
+    On Linux the state is running ('R') if any of its threads is.
+    """
+
+    pid: int
+    parent: int
+    group: int
+    state: str
+
+
+def process(pid):
+    """A process by its ID; None if it is gone."""
+    if not LINUX:
+        return next((one for one in processes() if one.pid == int(pid)), None)
+    try:
+        fields = stat(pid)
+        if int(fields[17]) > 1:
+            threads = [stat(f"{pid}/task/{thread}") for thread in os.listdir(f"/proc/{pid}/task")]
+            fields = max(threads, key=lambda thread: thread[0] == b"R")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    state, parent, group = fields[:3]
+    return Process(int(pid), int(parent), int(group), state.decode())
+
+
+def processes():
+    """All processes of the system."""
+    if not LINUX:
+        rows = run("ps", "-axo", "pid=,ppid=,pgid=,state=").splitlines()
+        fields = [row.split() for row in rows]
+        return [Process(int(f[0]), int(f[1]), int(f[2]), f[3][0]) for f in fields]
+    now = (process(name) for name in os.listdir("/proc") if name.isdigit())
+    return [one for one in now if one]
+
+
+def children(pid):
+    """The children of a process, zombies included."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+        lists = [read(f"/proc/{pid}/task/{thread}/children") for thread in threads]
+    except FileNotFoundError:  # another system, or a kernel without CONFIG_PROC_CHILDREN
+        return [one for one in processes() if one.parent == pid]
+    now = (process(child.decode()) for children in lists for child in children.split())
+    return [child for child in now if child]
+
+
+def descendants(pid):
+    """The children of a process, their children, and so on, zombies included."""
+    family = children(pid)
+    for one in family:  # grows during the loop
+        if one.state != ZOMBIE:
+            family += children(one.pid)
+    return family
+
+
+def adopt_orphans():
+    """Become the reaper of orphaned descendants (PR_SET_CHILD_SUBREAPER, prctl(2), Linux)."""
+    if LINUX:
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+
+
+def marked(process, mark):
+    """Whether a process has a text in its environment. Always False except on Linux."""
+    try:
+        return mark.encode() in read(f"/proc/{process.pid}/environ")
+    except OSError:
+        return False  # it has ended meanwhile, or we may not read it
+
+
+def command_line(pid):
+    """The words of a process's command, each followed by a 0 byte (proc(5), Linux); b'' if it is gone."""
+    with contextlib.suppress(OSError):
+        return read(f"/proc/{pid}/cmdline")
+    return b""
+
+
+def tasks_of_user(uid):
+    """How many processes a user has, on Linux threads: what `ulimit -u` counts (RLIMIT_NPROC, getrlimit(2))."""
+    if not LINUX:
+        return run("ps", "-axo", "uid=").split().count(str(uid))
+    count = 0
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and os.stat(f"/proc/{name}").st_uid == uid:
+                count += len(os.listdir(f"/proc/{name}/task"))
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has ended meanwhile
+    return count
+
+
+def capable(number):
+    """Whether this process has a capability (capabilities(7)), given by number (Linux)."""
+    return bool(int(status("self", "CapEff"), 16) >> number & 1)
+
+
+# What a process uses
+
+
+def memory(pid):
+    """The resident memory of a process, in KiB."""
+    if not LINUX:
+        return int(run("ps", "-o", "rss=", "-p", str(pid)))
+    return int(status(pid, "VmRSS"))
+
+
+def peak_memory(pid):
+    """The most resident memory that a process has had, in KiB (Linux)."""
+    return int(status(pid, "VmHWM"))
+
+
+def proportional_memory(pid):
+    """The memory of a process, in KiB; a page that n processes share counts 1/n (Pss, proc_pid_smaps(5), Linux).
+
+    0 for a zombie, and if it is gone.
+    """
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for line in read(f"/proc/{pid}/smaps_rollup").splitlines():
+            if line.startswith(b"Pss:"):
+                return int(line.split()[1])
+    return 0
+
+
+def threads(pid):
+    """How many threads a process has; 0 if it is gone."""
+    if not LINUX:
+        return max(0, len(run("ps", "-M", "-p", str(pid)).splitlines()) - 1)
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return len(os.listdir(f"/proc/{pid}/task"))
+    return 0
+
+
+def processor_time(pid):
+    """The seconds of processor time that a process has used (utime and stime, proc(5))."""
+    if not LINUX:
+        minutes, _, seconds = run("ps", "-o", "time=", "-p", str(pid)).strip().rpartition(":")
+        return 60 * int(minutes) + float(seconds)
+    return sum(map(int, stat(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def processor_time_of_reaped(pid):
+    """The same of all the children that a process has waited for (cutime and cstime, proc(5), Linux)."""
+    return sum(map(int, stat(pid)[13:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def descriptors(pid):
+    """The open descriptors of a process: a dict from number to what it refers to.
+
+    For example {0: '/dev/null', 3: 'socket:[4711]'}: descriptors with equal texts refer to the same socket, also
+    in different processes. Raises FileNotFoundError (Linux) if the process is gone, and Impossible if it is another
+    user's and we may not inspect it: in a container root may lack CAP_SYS_PTRACE (proc_pid_fd(5)).
+    """
+    targets = {}
+    if not LINUX:
+        listing = run("lsof", "-a", "-p", str(pid), "-d", "0-65535", "-nP", "-Fftdn")
+        for line in listing.splitlines():
+            if line[0] == "f":
+                number = int(line[1:])
+                targets[number] = ""
+            elif line[0] in "tdn":
+                targets[number] += f"{line[1:]} "
+        return targets
+    try:
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                targets[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
+    except PermissionError as error:
+        raise Impossible(f"another user's process may not be looked into: {error}") from None
+    return targets
+
+
+def sockets(pid):
+    """The sockets among the descriptors of a process: what they refer to."""
+    kind = "socket:" if LINUX else "IPv"
+    return [target for target in descriptors(pid).values() if target.startswith(kind)]
+
+
+# Connections
+
+
+class Socket(NamedTuple):
+    """A row of /proc/net/tcp (proc(5)): two ports, the length of its receive queue, 0 for no inode.
+
+    local says whether its own end can be reached through 127.0.0.1.
+    """
+
+    local: bool
+    port: int
+    client: int
+    state: str
+    queued: int
+    inode: int
+
+
+def tcp(port):
+    """The TCP sockets of both families with a port at either end (Linux)."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        if not os.path.exists(table):
+            continue  # a system without IPv6
+        with open(table, encoding="ascii") as file:
+            for row in file:
+                if f":{port:04X} " not in row:
+                    continue
+                _, own, other, state, queues, _, _, _, _, inode, *_ = row.split()
+                ports = [int(end.rpartition(":")[2], 16) for end in (own, other)]
+                local = own.partition(":")[0].endswith(LOOPBACK)
+                queued = int(queues.partition(":")[2], 16)
+                yield Socket(local, *ports, state, queued, int(inode))
+
+
+def listening(port):
+    """The listening socket on a port: its text in descriptors() ('' except on Linux) and the length of its queue.
+
+    On Linux the queue is its rx_queue in /proc/net/tcp (proc(5)), or in /proc/net/tcp6, which lists the sockets for
+    all addresses of both families. None if no process listens.
+    """
+    if not LINUX:
+        for row in run("netstat", "-anL", "-p", "tcp").splitlines():
+            fields = row.split()
+            if fields and fields[-1].endswith(f".{port}"):
+                return "", int(fields[1].split("/")[0])
+        return None
+    for row in tcp(port):
+        if row.state == LISTENING and row.port == port:
+            return f"socket:[{row.inode}]", row.queued
+    return None
+
+
+def queued(port):
+    """How many connections wait to be accepted on a port; None if no process listens."""
+    listener = listening(port)
+    return listener and listener[1]
+
+
+def longest_queue():
+    """The system's limit for listen queues (listen(2)); math.inf where it is unknown."""
+    try:
+        return int(read("/proc/sys/net/core/somaxconn"))
+    except FileNotFoundError:
+        return math.inf
+
+
+def reachable(port):
+    """Whether a listening socket on a port can be reached through 127.0.0.1.
+
+    True where that can't be seen, as on macOS.
+    """
+    if not LINUX:
+        return True
+    listeners = [row for row in tcp(port) if (row.state, row.port) == (LISTENING, port)]
+    return not listeners or any(row.local for row in listeners)
+
+
+def accepted(port, client_port):
+    """Whether the connection from client_port to a port of 127.0.0.1 has been accepted.
+
+    On Linux the server's end has an inode in /proc/net/tcp only then (proc(5)); elsewhere lsof finds a process
+    that has it.
+    """
+    if not LINUX:
+        return f":{port}->127.0.0.1:{client_port} " in run("lsof", "-nP", f"-iTCP:{port}")
+    return any((row.port, row.client) == (port, client_port) and row.inode for row in tcp(port))
+
+
+# Reading
+
+
+def read(path):
+    """The bytes of a file in /proc, in one read: a consistent snapshot."""
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
+
+
+def stat(name):
+    """The fields after the name of a process or thread in /proc/PID/stat (proc(5))."""
+    return read(f"/proc/{name}/stat").rpartition(b")")[2].split()
+
+
+def status(pid, name):
+    """A value in /proc/PID/status (proc(5))."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        return next(line for line in file if line.startswith(name)).split()[1]
+
+
+def run(*command):
+    """The output of a command; also if it fails, as lsof and ps do when they find nothing."""
+    return subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8").stdout

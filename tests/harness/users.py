@@ -1,0 +1,63 @@
+"""Users with few processes: how to make fork fail, even if root runs the tests."""
+
+import functools
+import itertools
+import os
+import resource
+import shutil
+import subprocess
+import sys
+
+from harness import system
+from harness.ports import free_port
+from harness.waiting import Impossible
+
+# Capability sets in setpriv(1)'s notation, and a capability's number
+NOTHING, READS_ALL, WRITES_ALL = "-all", "-all,+dac_read_search", "-all,+dac_override"
+TRACES_ALL = 19  # CAP_SYS_PTRACE: inspect processes of other users (proc_pid_fd(5))
+
+
+def user_with_few_processes(count, capabilities=READS_ALL):
+    """Limit a Server to `count` processes. Returns its options `wrapper` and `limits`.
+
+    RLIMIT_NPROC counts all processes of the user and doesn't apply to root (getrlimit(2)). So root starts the
+    server as an otherwise unused user, with at most one capability: to read all files, because the interpreter
+    may be where only root can read. Raises Impossible where root can't do that, as in some containers.
+    """
+    if os.getuid() != 0 or not system.LINUX:
+        # The user's other processes come and go. Only 0 is certain: not one more.
+        most = count + system.tasks_of_user(os.getuid()) if count > 1 else 0
+        return {"wrapper": [], "limits": {resource.RLIMIT_NPROC: most}}
+    if why_no_other_user(capabilities):  # a container may lack that capability; most servers need none
+        capabilities = NOTHING
+    if why_no_other_user(capabilities):
+        raise Impossible(why_no_other_user(capabilities))
+    wrapper = as_user(unused_user(), capabilities)
+    return {"wrapper": wrapper, "limits": {resource.RLIMIT_NPROC: count}}
+
+
+def unused_user():
+    """The number of a user that runs nothing, a new one each time.
+
+    No two servers share one: leftovers of the first would count against the second's limit.
+    """
+    users = (20000 + free_port() for _ in itertools.count())
+    return next(user for user in users if system.tasks_of_user(user) == 0)
+
+
+def as_user(user, capabilities):
+    """The start of a command that is to run as a user, given by number (setpriv(1))."""
+    command = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups"]
+    if capabilities != NOTHING:
+        command += ["--inh-caps", capabilities, "--ambient-caps", capabilities]
+    return command
+
+
+@functools.lru_cache(maxsize=None)
+def why_no_other_user(capabilities):
+    """Why root can't run Python as another user with these capabilities; '' if it can."""
+    if shutil.which("setpriv") is None:
+        return "there is no setpriv"
+    command = [*as_user(unused_user(), capabilities), sys.executable, "-c", ""]
+    tried = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8")
+    return f"root cannot be another user here: {tried.stderr.strip()}" if tried.returncode else ""
