@@ -141,11 +141,15 @@ class Run:
         What cannot be had stays in `owed`: a command that should run.
         """
         self.skipped, owed, self.owed = None, self.owed, {}
+        if not owed:
+            return
+        for name, terminal in self.terminals.items():
+            if owed.get(name) and not terminal.ready:
+                terminal.interrupt()
+        self.wait_until_idle()
         for name, prompt in owed.items():
             terminal = self.terminals.get(name)
             if terminal:
-                if prompt and not terminal.ready:
-                    terminal.interrupt()
                 terminal.take()
             if not prompt and (terminal is None or terminal.ready):
                 self.owed[name] = prompt

@@ -151,15 +151,16 @@ class Terminals(dict):
         return processes
 
     def reap_orphans(self):
-        """Reap zombies that have lost their parents, as init does: guarded() makes us their parent."""
-        ours = {terminal.pid for terminal in self.values()}
-        for one in system.children(os.getpid()):
-            if one.state == system.ZOMBIE and one.pid in self.pids - ours:
+        """Reap zombies that have lost their parents, as init does: guarded() makes us their parent (Linux)."""
+        shells = {terminal.pid for terminal in self.values()}
+        for one in system.children(os.getpid()) if system.LINUX else []:
+            if one.state == system.ZOMBIE and one.pid not in shells and os.getsid(one.pid) in shells:
                 os.waitpid(one.pid, 0)
 
     def kill(self):
         for terminal in self.values():
             terminal.kill()
+        self.reap_orphans()
 
 
 def idle(processes):

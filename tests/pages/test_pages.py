@@ -3,10 +3,12 @@
 Each page is followed in terminals of its own, on a port of its own.
 """
 
+import os
 import re
 import sys
 
 import pytest
+from harness import system
 from harness.programs import Program
 from harness.stages import ROOT
 from marks import needs
@@ -149,6 +151,13 @@ def test_rewrite_repairs_what_is_wrong_and_nothing_else(start, page):
 
 def test_nothing_is_reported_for_a_correct_page(page):
     assert followed(page(TRUE))[0].untrue == []
+
+
+def test_no_process_is_left(page):
+    before = {child.pid for child in system.children(os.getpid())}
+    run, _ = followed(page("**Terminal 1**\n```console\n$ sleep 600 &\n[1] 10101\n$\n```\n"))
+    assert run.untrue == []
+    assert {child.pid for child in system.children(os.getpid())} == before
 
 
 def test_change_that_does_not_fit_the_script_is_reported(page):
