@@ -1,10 +1,10 @@
-"""Record the moving picture of the README, zombies.svg, from a real run.
+"""Record zombies.svg, the README's moving picture, from a real run: it shows only what happens.
 
 Type    .venv/bin/python docs/pictures/zombies.py
-Expect  Some 20 seconds later zombies.svg is new: 20 clients of webserver3f.py, then of
-        webserver3g.py, in three terminals, one of them with watch3.py.
-Note    It needs tmux, whose terminals it reads ten times a second, and rich and psutil.
-        Port 8888 must be free.
+Expect  After some 20 seconds zombies.svg is new: 20 clients of webserver3f.py, then 20 of
+        webserver3g.py, in three terminals; one shows watch3.py.
+Note    It needs rich, psutil and tmux, whose screens it captures ten times a second. Port
+        8888 must be free.
 """
 
 import os
@@ -20,7 +20,7 @@ from rich.text import Text
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PICTURE = pathlib.Path(__file__).with_suffix(".svg")
-COLUMNS = 76  # as few as the table of watch3.py needs: a phone shows larger letters
+COLUMNS = 76  # the fewest that fit the table of watch3.py: the letters are larger on a phone
 TERMINALS = {"server": 6, "clients": 4, "watch": 17}  # and their rows
 CAPTIONS = {
     "3f": "3f calls wait once for each signal: zombies stay",
@@ -29,7 +29,7 @@ CAPTIONS = {
 BETWEEN = "3f has ended, and its zombies with it"
 CONSOLE = Console(no_color=False)
 CELL, ROW, MARGIN, GAP = 8.4, 18, 12, 30  # pixels
-WIDTH = 520  # of the picture on a page: a taller one would hide the commands below it
+WIDTH = 520  # of the picture on a page: with more it gets taller and hides the commands below
 CSS = f"""
 text {{ font: 14px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
         white-space: pre; fill: {THEME.foreground_color.hex} }}
@@ -40,52 +40,52 @@ text {{ font: 14px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
 
 
 def tmux(*arguments):
-    """What a command of tmux(1) prints. A server of its own runs the terminals."""
+    """Run a command of tmux(1), on a server of our own. Returns its output."""
     command = ["tmux", "-L", "webserver3", "-f", os.devnull, *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
 
 
 class Recording:
-    """What all the terminals have shown, and since when, in seconds."""
+    """Frames: what all terminals showed, and when."""
 
     def __init__(self):
-        self.frames = []  # pairs of the time and the lines, caption first
+        self.frames = []  # pairs of a time in seconds and the lines, caption first
         self.caption = ""
         self.started = time.monotonic()
 
-    def look(self):
-        """Add what they show now."""
+    def capture(self):
+        """Add a frame."""
         lines = [self.caption]
         for name, rows in TERMINALS.items():
             shown = tmux("capture-pane", "-e", "-p", "-t", name).split("\n")
             lines += (shown + [""] * rows)[:rows]
         self.frames.append((time.monotonic() - self.started, lines))
 
-    def go_on(self, seconds):
+    def run(self, seconds):
         """Record for some seconds."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            self.look()
+            self.capture()
             time.sleep(0.1)
 
-    def go_on_until(self, name, text):
-        """Record until a terminal shows a text. Raises TimeoutError if it does not."""
+    def run_until(self, name, text):
+        """Record until a terminal shows a text. Raises TimeoutError after 30 seconds without it."""
         end = time.monotonic() + 30
         while text not in (shown := tmux("capture-pane", "-p", "-t", name)):
             if time.monotonic() > end:
                 raise TimeoutError(f"{text!r} is not shown:\n{shown}")
-            self.look()
+            self.capture()
             time.sleep(0.1)
 
     def type(self, name, command):
-        """Type a command, and give the viewer the time to read it."""
+        """Type a command, and leave the viewer time to read it before Enter."""
         tmux("send-keys", "-t", name, command)
-        self.go_on(0.8)
+        self.run(0.8)
         tmux("send-keys", "-t", name, "Enter")
 
 
 def record():
-    """The recording of the run."""
+    """Run both servers with their clients. Returns the Recording."""
     path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
     environment = {"PATH": path, "PS1": "$ ", "TERM": "screen-256color", "LC_ALL": "C.UTF-8"}
     shell = ["env", *(f"{name}={value}" for name, value in environment.items())]
@@ -97,22 +97,22 @@ def record():
         tmux("resize-window", "-t", name, *size)
     recording = Recording()
     tmux("send-keys", "-t", "watch", "python3 watch3.py --interval 0.2", "Enter")
-    recording.go_on_until("watch", "Nobody listens")
+    recording.run_until("watch", "Nobody listens")
     recording = Recording()
     recording.caption = CAPTIONS["3f"]
     for stage, caption in CAPTIONS.items():
         recording.type("server", f"python3 webserver{stage}.py --delay 2")
-        recording.go_on_until("watch", "in accept")
-        recording.caption = caption  # not before: the last stage's zombies are still shown
+        recording.run_until("watch", "in accept")
+        recording.caption = caption  # not earlier: watch3.py still shows the last stage's zombies
         recording.type("clients", "python3 client3.py --max-clients 20")
-        recording.go_on_until("clients", "20 of 20")
-        recording.go_on_until("watch", "in sleep")
-        recording.go_on_until("watch", "ZOMBIES" if stage == "3f" else "children         0")
-        recording.go_on(3.5)
+        recording.run_until("clients", "20 of 20")
+        recording.run_until("watch", "in sleep")
+        recording.run_until("watch", "ZOMBIES" if stage == "3f" else "children         0")
+        recording.run(3.5)
         if stage == "3f":
             recording.still = len(recording.frames) - 1
             tmux("send-keys", "-t", "server", "C-c")
-            recording.go_on_until("watch", "ended at")
+            recording.run_until("watch", "ended at")
             recording.caption = BETWEEN
             for name in ("server", "clients"):
                 tmux("send-keys", "-t", name, "clear", "Enter")
@@ -120,7 +120,7 @@ def record():
 
 
 def drawn(line, x, y):
-    """A line of a terminal, with its colours, as the content of a group of SVG."""
+    """A line of a terminal, with its colours, as text elements of SVG."""
     line = Text.from_ansi(line, end="")
     line.rstrip()
     parts = []
@@ -138,57 +138,66 @@ def drawn(line, x, y):
 
 
 def svg(recording):
-    """The recording as an animated drawing, with CSS alone.
+    """The recording as a drawing, animated by CSS alone.
 
-    Where nothing moves, because the reader prefers that or the program that shows it cannot
-    do it, there is the moment in which 3f's zombies have stayed.
+    Without animation, because the reader prefers that or the viewer can't do it, it shows 3f's zombies that stayed.
     """
-    seconds = recording.frames[-1][0]
-    still = recording.frames[recording.still][0]
+    windows, rows, height = layout()
+    lines, styles = animated(recording, rows)
+    moving = "\n".join(styles)
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" viewBox="0 0 {COLUMNS * CELL + 26:.0f} {height}">
+<title>Twenty clients of 3f leave zombies, twenty of 3g leave none</title>
+<style>{CSS}@media (prefers-reduced-motion: no-preference) {{
+{moving}
+}}</style>
+<rect width="100%" height="100%" rx="8" fill="#161b22"/>
+{chr(10).join(windows + lines)}
+</svg>
+"""
+
+
+def layout():
+    """The terminals' frames as SVG, the y coordinate of each row, caption first, and the height of it all."""
     top = 62  # of the first terminal, below the caption
-    frames, ys = [], [24]
+    windows, ys = [], [24]
     for number, (name, rows) in enumerate(TERMINALS.items(), start=1):
         height = rows * ROW + 16
         label = f"Terminal {number}" + (": watch3.py" if name == "watch" else "")
-        frames.append(
+        windows.append(
             f'<rect x="1" y="{top}" width="{COLUMNS * CELL + 2 * MARGIN:.0f}" height="{height}"'
             f' rx="6" fill="{THEME.background_color.hex}" stroke="#57606a"/>'
         )
-        frames.append(f'<text class="name" x="{MARGIN}" y="{top - 8}">{label}</text>')
+        windows.append(f'<text class="name" x="{MARGIN}" y="{top - 8}">{label}</text>')
         ys += [top + 8 + ROW * (n + 0.75) for n in range(rows)]
         top += height + GAP
-    shown, styles = [], []
+    return windows, ys, top - 20
+
+
+def animated(recording, ys):
+    """All lines that a row has ever shown, as groups of SVG, and the CSS that shows each in its time."""
+    seconds = recording.frames[-1][0]
+    still = recording.frames[recording.still][0]
+    groups, styles = [], []
     for row, y in enumerate(ys):
         for start, end, line in spells([(when, lines[row]) for when, lines in recording.frames]):
-            if row == 0:
-                content = f'<text class="caption" x="{MARGIN}" y="{y}">{escape(line)}</text>'
-            else:
-                content = drawn(line, MARGIN, y)
+            caption = f'<text class="caption" x="{MARGIN}" y="{y}">{escape(line)}</text>'
+            content = drawn(line, MARGIN, y) if row else caption
             if not content or not line:
                 continue
-            name = f"s{len(shown)}"
+            name = f"s{len(groups)}"
             later = "" if start <= still < end else " later"
-            shown.append(f'<g class="{name}{later}">{content}</g>')
+            groups.append(f'<g class="{name}{later}">{content}</g>')
             first, last = (f"{100 * when / seconds:.2f}%" for when in (start, end))
             steps = f"0%{{visibility:{'hidden' if start else 'visible'}}}"
             steps += f"{first}{{visibility:visible}}" if start else ""
             steps += f"{last}{{visibility:hidden}}" if end < seconds else ""
             styles.append(f".{name}{{animation:{name} {seconds:.1f}s step-end infinite}}")
             styles.append(f"@keyframes {name}{{{steps}}}")
-    moving = "\n".join(styles)
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" viewBox="0 0 {COLUMNS * CELL + 26:.0f} {top - 20}">
-<title>Twenty clients of 3f leave zombies, twenty of 3g leave none</title>
-<style>{CSS}@media (prefers-reduced-motion: no-preference) {{
-{moving}
-}}</style>
-<rect width="100%" height="100%" rx="8" fill="#161b22"/>
-{chr(10).join(frames + shown)}
-</svg>
-"""
+    return groups, styles
 
 
 def spells(moments):
-    """When a line was shown: pairs of a time and a line become start, end and line."""
+    """Merge equal neighbours: pairs of a time and a line become (start, end, line)."""
     start, line = 0, moments[0][1]
     for when, other in [*moments[1:], (moments[-1][0], None)]:
         if other != line:

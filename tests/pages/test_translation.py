@@ -1,12 +1,13 @@
-"""That the Chinese pages say and show what the English ones do."""
+"""The Chinese pages say and show what the English ones do, in tidy Chinese."""
 
 import re
 
 import pytest
 from harness.stages import ROOT
-from tutorial import chinese, follow
+from pages.blocks import PAGES
+from pages.translation import compare, sections, twin, with_blocks_of, with_english_links
 
-TRANSLATED = [page for page in [*follow.PAGES, "docs/costs.md"] if chinese.twin(page)]
+TRANSLATED = [page for page in [*PAGES, "docs/costs.md"] if twin(page)]
 ENGLISH = """# Title
 English | [简体中文](zh)
 
@@ -45,23 +46,22 @@ def read(page):
 
 @pytest.mark.may_be_skipped  # a translation may be behind
 @pytest.mark.parametrize("page", TRANSLATED)
-def test_chinese_page_has_in_each_section_what_the_english_one_has(page):
-    ours = chinese.with_english_links(page, read(chinese.twin(page)))
-    behind, differences = chinese.compare(read(page), ours)
+def test_sections_correspond(page):
+    behind, differences = compare(read(page), with_english_links(page, read(twin(page))))
     assert differences == []
     if behind:
-        pytest.skip(f"{chinese.twin(page)} is behind {page}: {', '.join(behind)}")
+        pytest.skip(f"{twin(page)} is behind {page}: {', '.join(behind)}")
 
 
 @pytest.mark.parametrize("page", TRANSLATED)
-def test_pages_lead_to_each_other(page):
+def test_pages_link_to_each_other(page):
     name = page.rpartition("/")[2]
     there, back = ("README.zh.md", "README.md") if "/" not in page else (f"zh/{name}", f"../{name}")
     assert f"\nEnglish | [简体中文]({there})\n" in read(page)
-    assert f"\n[English]({back}) | 简体中文\n" in read(chinese.twin(page))
+    assert f"\n[English]({back}) | 简体中文\n" in read(twin(page))
 
 
-# How a text looks that no Chinese book would print; with bold, see CommonMark 0.31, 6.2.
+# What no Chinese book would print. For bold see CommonMark 0.31, 6.2.
 UNTIDY = {
     "half-width punctuation": r"""[一-鿿][,.:;!?()"']|[,.:;!?()"'][一-鿿]""",
     "no space": r"[一-鿿]([\da-zA-Z`]|<code)|([\da-zA-Z`]|code>)[一-鿿]",
@@ -72,16 +72,11 @@ UNTIDY = {
 
 
 @pytest.mark.parametrize("page", TRANSLATED)
-def test_chinese_is_set_as_in_a_book(page):
-    parts = [part for one in chinese.sections(read(chinese.twin(page))) for part in one.parts]
+def test_chinese_is_tidy(page):
+    parts = [part for one in sections(read(twin(page))) for part in one.parts]
     no_text = r'\]\([^)]*\)|href="[^"]*"|<picture>.*'
     prose = [re.sub(no_text, "", part) for part in parts if "```" not in part]
-    found = [
-        f"{what}: {part}"
-        for what, pattern in UNTIDY.items()
-        for part in prose
-        if re.search(pattern, part)
-    ]
+    found = [f"{what}: {part}" for what, pattern in UNTIDY.items() for part in prose if re.search(pattern, part)]
     assert found == []
 
 
@@ -96,21 +91,20 @@ def test_chinese_is_set_as_in_a_book(page):
         ("两个\n客户端", "a line that is broken"),
     ],
 )
-def test_untidy_chinese_is_told(text, what):
+def test_untidy_chinese_is_reported(text, what):
     assert re.search(UNTIDY[what], text)
 
 
 def translation(text):
-    """A text as a translation of itself: with the marks of its sections."""
-    for one in chinese.sections(text):
+    """A text as a translation of itself, with marks."""
+    for one in sections(text):
         hashes = "#" * one.level
         heading = f"{hashes} {one.heading}"
         text = text.replace(f"{heading}\n", f"{heading} <!-- en: {one.name} -->\n")
     return text
 
 
-# What is changed in the English page or in its translation, and what is said of it; what
-# starts with "behind" names the section that has to be translated.
+# What changes in the English page or in its translation, and the report; "behind" names the section to translate.
 DRIFTS = {
     "a number": ("chinese", "And 7", "And 8", "numbers"),
     "another stage": ("chinese", "of 3b", "of 3c", "numbers"),
@@ -135,34 +129,34 @@ DRIFTS = {
 
 
 @pytest.mark.parametrize("drift", DRIFTS)
-def test_drift_is_told(drift):
-    where, old, new, told = DRIFTS[drift]
+def test_drift_is_reported(drift):
+    where, old, new, report = DRIFTS[drift]
     texts = {"english": ENGLISH, "chinese": translation(ENGLISH)}
-    assert chinese.compare(**texts) == ([], [])
+    assert compare(**texts) == ([], [])
     assert old in texts[where]
     texts[where] = texts[where].replace(old, new, 1)
-    behind, differences = chinese.compare(**texts)
-    if told.startswith("behind"):
+    behind, differences = compare(**texts)
+    if report.startswith("behind"):
         headings = [one.partition(" (en: ")[0] for one in behind]
-        assert ([f"behind: {heading}" for heading in headings], differences) == ([told], [])
+        assert ([f"behind: {heading}" for heading in headings], differences) == ([report], [])
     else:
-        assert any(told in each for each in differences)
+        assert any(report in each for each in differences)
 
 
-def test_sections_in_another_order_are_told():
+def test_sections_in_another_order_are_reported():
     title, why = translation(ENGLISH).split("## Why")
-    _, differences = chinese.compare(ENGLISH, f"## Why{why}\n{title}")
+    _, differences = compare(ENGLISH, f"## Why{why}\n{title}")
     assert differences == ["the sections are not in the English page's order"]
 
 
-def test_labels_of_a_diagram_may_differ():
+def test_diagram_labels_may_differ():
     text = translation(ENGLISH)
-    assert chinese.compare(ENGLISH, text.replace("2 bytes", "2 个字节")) == ([], [])
+    assert compare(ENGLISH, text.replace("2 bytes", "2 个字节")) == ([], [])
 
 
-def test_blocks_are_taken_over():
+def test_blocks_are_copied():
     before, _, after = ENGLISH.rpartition("$ ls\n")  # the first one stays as it is
     changed = f"{before}$ pwd\n{after}"
     text = translation(ENGLISH)
-    assert chinese.compare(changed, text) != ([], [])
-    assert chinese.compare(changed, chinese.with_blocks_of(changed, text)) == ([], [])
+    assert compare(changed, text) != ([], [])
+    assert compare(changed, with_blocks_of(changed, text)) == ([], [])

@@ -1,7 +1,8 @@
-"""The Chinese pages beside the English ones: which belong together, and what may differ.
+"""Keep the Chinese pages in step with the English ones.
 
-A Chinese page has the English one's sections, in its order. Each heading ends with a
-comment such as <!-- en: 1a99e199 -->, the mark of the English section that it translates.
+A translation that says something else misleads, and nobody runs it. So a Chinese page has the same sections in the
+same order, with the same blocks, code, links and numbers. Each heading ends with a comment such as
+<!-- en: 1a99e199 -->, the name of the English section that it translates: the name changes with the section's text.
 """
 
 import hashlib
@@ -23,11 +24,11 @@ NUMBER = re.compile(r"\b3[a-i]\b|\d+")
 
 
 class Section(NamedTuple):
-    """A section of a page: its heading, with the mark that it has, and what is below it."""
+    """A section of a page: its heading, the mark there, and its parts."""
 
     level: int
     heading: str
-    mark: str  # of the English section, '' if there is none
+    mark: str  # '' if there is none
     parts: list  # paragraphs, items and rows; fenced blocks, with their captions
 
     @property
@@ -37,35 +38,33 @@ class Section(NamedTuple):
 
     @property
     def name(self):
-        """A hash of its heading, prose and diagrams: another one after any change to them."""
+        """A hash of its heading, prose and diagrams."""
         diagrams = [part for part in self.parts if "```mermaid" in part]
         text = " ".join([self.heading, self.prose, *diagrams])
         return hashlib.sha256(" ".join(text.split()).encode()).hexdigest()[:8]
 
 
 def twin(page):
-    """The Chinese page that belongs to an English one; None where there is none yet."""
+    """The Chinese version of an English page; None if there is none yet."""
     path = "README.zh.md" if page == "README.md" else page.replace("docs/", "docs/zh/")
     return path if (ROOT / path).exists() else None
 
 
 def sections(text):
-    """The sections of a page, in its order."""
-    found, block, caption, begins = [], False, "", True
+    """The sections of a page, in order."""
+    found, in_block, caption, begins = [], False, "", True
     for line in text.splitlines():
         parts = found[-1].parts if found else []
-        if block:
+        if in_block:
             parts[-1] += f"\n{line}"
-            block = line != "```"
+            in_block = line != "```"
         elif line.startswith("```"):
             parts.append(caption + line)
-            block, caption, begins = True, "", True
+            in_block, caption, begins = True, "", True
         elif re.match("#+ ", line):
             hashes, heading = line.split(" ", 1)
             mark = MARK.search(heading)
-            found.append(
-                Section(len(hashes), MARK.sub("", heading), mark[1] if mark else "", [])
-            )
+            found.append(Section(len(hashes), MARK.sub("", heading), mark[1] if mark else "", []))
             begins = True
         elif CAPTION.fullmatch(line):
             caption = CAPTION.sub(r"**Terminal \1**\n", line)
@@ -80,18 +79,18 @@ def sections(text):
 
 
 def compare(english, chinese):
-    """What is amiss in the text of a Chinese page: two lists.
+    """Compare the texts of an English page and its translation.
 
-    The English sections that have changed since they were translated, or never were, with
-    their marks; and, of all others, in what the Chinese ones are not the same.
+    Returns two lists: the English sections that have changed since they were translated, or never were, with the
+    marks to give to their translations; and how the other Chinese sections differ.
     """
     originals = {one.name: one for one in sections(english)}
     translations = sections(chinese)
     found = [
-        f"{ours.heading}: {difference}"
-        for ours in translations
-        if ours.mark in originals or not ours.mark
-        for difference in differences(originals.get(ours.mark), ours)
+        f"{one.heading}: {difference}"
+        for one in translations
+        if one.mark in originals or not one.mark
+        for difference in differences(originals.get(one.mark), one)
     ]
     marks = [one.mark for one in translations if one.mark in originals]
     if marks != [name for name in originals if name in marks]:
@@ -101,7 +100,7 @@ def compare(english, chinese):
 
 
 def differences(english, chinese):
-    """In what a Chinese section is not as the English one: a list of sentences."""
+    """How a Chinese section differs from the English one: a list of sentences."""
     if english is None:
         return ["it translates nothing"]
     found = []
@@ -110,7 +109,7 @@ def differences(english, chinese):
     if [outline(part) for part in english.parts] != [outline(part) for part in chinese.parts]:
         found.append("its paragraphs and blocks are not the same")
     for kind, pattern in (("code", CODE), ("links", LINK), ("numbers", NUMBER)):
-        ours, theirs = (Counter(parts(pattern, one.prose)) for one in (english, chinese))
+        ours, theirs = (Counter(occurrences(pattern, one.prose)) for one in (english, chinese))
         if ours != theirs:
             missing, more = list((ours - theirs).elements()), list((theirs - ours).elements())
             found.append(f"{kind}: without {missing}, with {more}")
@@ -118,21 +117,21 @@ def differences(english, chinese):
 
 
 def outline(part):
-    """What does not differ in a translation: a block, of a diagram's labels only numbers."""
+    """What a translation keeps of a part: blocks, but only the numbers in a diagram's labels."""
     if "```mermaid" in part:
         return LABELS.sub(lambda label: " ".join(NUMBER.findall(label[0])), part)
     return part if "```" in part else "prose"
 
 
-def parts(pattern, prose):
-    """What a pattern finds in prose; numbers, where they are not part of code or a link."""
+def occurrences(pattern, prose):
+    """All that a pattern matches in prose; NUMBER not in code and links."""
     if pattern == NUMBER:
         prose = LINK.sub("", CODE.sub("", prose))
     return [found[0] for found in pattern.finditer(prose)]
 
 
 def with_english_links(page, text):
-    """The text of a page's twin, with links to the pages and headings of the English page."""
+    """The text of a page's translation, with its links turned to English pages and headings."""
 
     def in_english(link):
         start, path, heading = link.groups()
@@ -149,17 +148,17 @@ def with_english_links(page, text):
 
 
 def anchors(page):
-    """The names by which links know the headings of a page."""
+    """The headings of a page, as links name them."""
     headings = [one.heading for one in sections((ROOT / page).read_text(encoding="utf-8"))]
     return [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings]
 
 
 def with_blocks_of(english, chinese):
-    """The text of a Chinese page with the English one's blocks, but for diagrams."""
+    """The text of a Chinese page with the English page's blocks, except diagrams."""
     ours = iter(BLOCK.findall(english))
 
-    def taken_over(block):
+    def replacement(block):
         our = next(ours, block[0])
         return block[0] if our.startswith("```mermaid") else our
 
-    return BLOCK.sub(taken_over, chinese)
+    return BLOCK.sub(replacement, chinese)
