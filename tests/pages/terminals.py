@@ -142,13 +142,13 @@ class Terminals(dict):
         return {terminal.tty: terminal.pid for terminal in self.values() if terminal.tty}
 
     def census(self):
-        """List all processes in the terminals, and add their PIDs to `pids`."""
-        pids = [terminal.pid for terminal in self.values()]
-        processes = [system.process(pid) for pid in pids]
-        processes += [one for pid in pids for one in system.descendants(pid)]
-        processes = [one for one in processes if one]
-        self.pids |= {one.pid for one in processes}
-        return processes
+        """Yield all processes in the terminals, the last terminal's first, and add their PIDs to `pids`."""
+        for terminal in reversed(list(self.values())):
+            family = [system.process(terminal.pid)]
+            for one in filter(None, family):  # grows during the loop
+                self.pids.add(one.pid)
+                yield one
+                family += system.children(one.pid) if one.state != system.ZOMBIE else []
 
     def reap_orphans(self):
         """Reap zombies that have lost their parents, as init does: guarded() makes us their parent (Linux)."""
