@@ -91,11 +91,6 @@ class Terminal(Program):
     def _prompts(self):
         return self.ready or MORE in self.output[self._typed :]
 
-    def interrupt(self):
-        """Get the prompt back with ^C. Raises AssertionError if it does not come."""
-        self.type(["^C"])
-        wait_until(lambda: self.ready, "^C brings the prompt back")
-
 
 @functools.cache
 def readers_wrapper():
@@ -161,8 +156,3 @@ class Terminals(dict):
         for terminal in self.values():
             terminal.kill()
         self.reap_orphans()
-
-
-def idle(processes):
-    """Whether nothing more happens in processes before somebody types or a timer expires."""
-    return all(one.state in IDLE for one in processes)
