@@ -36,10 +36,13 @@ FORKING_STAGES = [stage for stage in STAGES if "3c" <= stage <= "3g"]
 ALONE = ["-I", "-S"]  # no folder of ours, no site-packages
 
 
+TEXTS = {stage: pieces(stage) for stage in STAGES}
+
+
 def having_own(*names):
     """The stages whose functions of these names differ from those of the stage before."""
-    texts = {stage: [pieces(stage).get(name) for name in names] for stage in STAGES}
-    return [stage for before, stage in zip(["", *STAGES], STAGES) if texts.get(before) != texts[stage]]
+    own = {stage: [TEXTS[stage].get(name) for name in names] for stage in STAGES}
+    return [stage for before, stage in zip(["", *STAGES], STAGES) if own.get(before) != own[stage]]
 
 
 STARTS = [*having_own("parse_options", "main"), "3h"]

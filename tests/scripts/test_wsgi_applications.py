@@ -256,7 +256,7 @@ CANNOT_SERVE = {
 def serve_name(start, tmp_path):
     """serve_name(name) starts the WSGI server for an application in a folder with mine.py."""
     (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
-    command = [sys.executable, "-B", script_path(STAGE), "--port", "0"]
+    command = [sys.executable, "-I", "-S", "-B", script_path(STAGE), "--port", "0"]
     return lambda name: start(Program, [*command, name], cwd=tmp_path)
 
 

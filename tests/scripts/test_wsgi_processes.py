@@ -27,8 +27,8 @@ from marks import LINUX_ONLY
 # Many clients
 
 
-def test_200_requests_at_a_time_are_all_answered(wsgi):
-    load = wsgi.load("--max-clients", "200", "--timeout", "60")
+def test_100_requests_at_a_time_are_all_answered(wsgi):
+    load = wsgi.load("--max-clients", "100", "--timeout", "60")
     assert load.wait(60) == 0, mismatch(load.output.strip(), "all are answered")
     wsgi.wait_until_children(0)
 
