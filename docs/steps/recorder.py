@@ -29,6 +29,7 @@ SIGNALS = {
     "stops": signal.SIGSTOP, "goes": signal.SIGCONT, "wakes": signal.SIGUSR2,
     "interrupts": signal.SIGINT,
 }  # fmt: skip
+STATE_TO = {"asks": "open", "ends": "end"}  # in which a client has to be
 # States of TCP that last until the other end replies
 PASSING = {"SYN_SENT", "SYN_RECV", "FIN_WAIT1", "LAST_ACK", "CLOSING"}
 STATE = {"Z": "zombie", "T": "stopped"}  # of processes, in /proc/PID/status; all others live
@@ -271,21 +272,24 @@ class Recorder:
             raise Unsteppable("It waits outside its functions. Put its loop into one.")
 
     def do(self, who, what, until):
-        """Do one line of a scenario: who does what, until something."""
-        if who.startswith("client"):
-            client = self.clients.get(int(who.split()[1]))
-            if what == "connects":
-                self.clients[int(who.split()[1])] = Client(self.port)
-            elif what != "ends" or client.state == "end":
-                getattr(client, what)()
-            self.frame(who, what)
-        elif what in ("steps", "runs"):
-            self.advance(who, until, what == "steps")
-        else:
-            pid = next((pid for pid, name in self.names.items() if name == who), None)
-            if pid and (what != "wakes" or call_of(pid) == "sleep"):
+        """Do one line of a scenario, who does what, until something, if that is possible."""
+        if what in ("steps", "runs"):
+            return self.advance(who, until, what == "steps")
+        with contextlib.suppress(ConnectionError, ProcessLookupError):  # the server is gone
+            if who.startswith("client"):
+                number = int(who.split()[1])
+                if what == "connects":
+                    self.clients[number] = Client(self.port)
+                elif number not in self.clients or self.clients[number].state != STATE_TO[what]:
+                    return
+                else:
+                    getattr(self.clients[number], what)()
+            else:
+                pid = next((pid for pid, name in self.names.items() if name == who), None)
+                if not pid or (what == "wakes" and call_of(pid) != "sleep"):
+                    return
                 os.kill(pid, SIGNALS[what])
-                self.frame(who, what)
+            self.frame(who, what)
 
     def advance(self, who, until, each):
         """Let a task go, by one statement, or until it waits in a call or comes to a text.

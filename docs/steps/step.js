@@ -84,7 +84,10 @@ function codeOf(frame, before) { // a map from line numbers to what is shown of 
   return new Map([...lines].map(([line, text]) => {
     const here = tasks(frame).filter((one) => one.stack.some((s) => s[1] === line));
     const top = (one) => one.stack[0][1] === line;
-    const kind = (one) => (moved(one) && top(one) ? "moved " : "") + (top(one) ? (one.state === "runs" ? "next" : "waits") : "outer");
+    const kind = (one) => {
+      if (!top(one)) return "outer";
+      return (moved(one) ? "moved " : "") + (one.state === "runs" ? "next" : "waits");
+    };
     const marks = LANES.map((name) => {
       const one = here.find((task) => task.name === name);
       return one ? `<i class="${kind(one)}" title="${label(name)}"><b>${badge(name)}</b></i>` : "<i></i>";
@@ -101,26 +104,37 @@ function codeOf(frame, before) { // a map from line numbers to what is shown of 
 const owner = (frame, task) => frame.processes.find((one) => one.tasks.includes(task));
 
 function processOf(one, before) {
+  const state = (task) => `<span class="state" data-k="${task ? task.name : one.name} state">${doing(one, task)}</span>`;
   const many = one.tasks.length > 1;
-  const who = one.tasks.map((task) => `<p class="task" data-k="${one.name} ${task.name}">`
-    + (many ? `<b class="badge">${badge(task.name)}</b> ` : "")
-    + `<span class="state" data-k="${task.name} state">${doing(one, task)}</span>`
-    + (many ? variables(task.variables, task.name) : "") + "</p>").join("");
-  const state = one.tasks.length ? who : `<p class="task"><span class="state" data-k="${one.name} state">${doing(one)}</span></p>`;
-  const bit = one.pending === null || one.name !== "parent" ? "" : `<p class="bit${one.pending ? " set" : ""}"><span data-k="${one.name} pending">`
-    + `<i></i>${one.pending ? say("SIGCHLD is pending", "SIGCHLD 未决") : say("no SIGCHLD pending", "没有未决的 SIGCHLD")}</span></p>`;
-  const closed = (before ? before.descriptors : []).filter(([n, to]) => drawn(to) && !one.descriptors.some((d) => d[0] === n && d[1] === to));
-  const rows = [...one.descriptors.filter((d) => drawn(d[1])), ...closed.map((d) => [...d, true])].sort((a, b) => a[0] - b[0]);
-  const plain = {};
-  one.descriptors.filter((d) => !drawn(d[1])).forEach(([n, to]) => (plain[to] = [...(plain[to] || []), n]));
-  const words = Object.entries(plain).map(([to, list]) => `<span>${list.join(" ")} ${target(to)}</span>`).join(", ");
-  const gone = one.state === "gone" || one.state === "zombie";
+  const each = (task) => `<p class="task"><b class="badge">${badge(task.name)}</b> ${state(task)}`
+    + `${variables(task.variables, task.name)}</p>`;
+  const alone = () => `<p class="task">${state(one.tasks[0])}</p>`
+    + (one.tasks[0] ? variables(one.tasks[0].variables, one.name) : "");
+  const word = one.pending ? say("SIGCHLD is pending", "SIGCHLD 未决") : say("no SIGCHLD pending", "没有未决的 SIGCHLD");
+  const bit = one.pending === null || one.name !== "parent" ? ""
+    : `<p class="bit${one.pending ? " set" : ""}"><span data-k="${one.name} pending"><i></i>${word}</span></p>`;
   return `<li class="card process ${one.state}" data-k="${one.name}"><h3><b class="badge">${badge(one.name)}</b>`
-    + `<span>${label(one.name)}</span><small>PID ${one.pid}</small></h3>${state}${variables(one.shared, one.name)}${many || !one.tasks[0] ? "" : variables(one.tasks[0].variables, one.name)}${bit}`
-    + (gone && !rows.length ? "" : `<ul class="descriptors" aria-label="${say("descriptors", "描述符")}">`
-    + rows.map(([n, to, shut]) => `<li class="descriptor${shut ? " shut" : ""}" data-to="${to}" data-k="${one.name} fd ${n}${shut ? "x" : ""}">`
-      + `<b>${n}</b><span>${shut ? say("closed: ", "已关闭：") : ""}${drawn(to) && to !== "listening" ? label(to) : target(to)}</span></li>`).join("")
-    + (words ? `<li class="plain">${words}</li>` : "") + "</ul>") + "</li>";
+    + `<span>${label(one.name)}</span><small>PID ${one.pid}</small></h3>`
+    + (many ? one.tasks.map(each).join("") : alone()) + variables(one.shared, one.name) + bit
+    + descriptorsOf(one, before) + "</li>";
+}
+
+function descriptorsOf(one, before) {
+  const same = ([n, to]) => ([m, too]) => n === m && to === too;
+  const shut = (before ? before.descriptors : []).filter((d) => drawn(d[1]) && !one.descriptors.some(same(d)));
+  const rows = [...one.descriptors.filter((d) => drawn(d[1])), ...shut].sort((a, b) => a[0] - b[0]);
+  const plain = new Map();
+  one.descriptors.filter((d) => !drawn(d[1])).forEach(([n, to]) => plain.set(to, [...(plain.get(to) || []), n]));
+  const words = [...plain].map(([to, list]) => `<span>${list.join(" ")} ${target(to)}</span>`).join(", ");
+  if (!rows.length && !words) return "";
+  const row = (d) => {
+    const gone = shut.includes(d);
+    const word = d[1] === "listening" ? target(d[1]) : label(d[1]);
+    return `<li class="descriptor${gone ? " shut" : ""}" data-to="${d[1]}" data-k="${one.name} fd ${d[0]}${gone ? "x" : ""}">`
+      + `<b>${d[0]}</b><span>${gone ? say("closed: ", "已关闭：") : ""}${word}</span></li>`;
+  };
+  return `<ul class="descriptors" aria-label="${say("descriptors", "描述符")}">${rows.map(row).join("")}`
+    + (words ? `<li class="plain">${words}</li>` : "") + "</ul>";
 }
 
 function variables(values, owner) {
@@ -134,37 +148,47 @@ function count(n, was, key) {
 }
 
 function kernelOf(frame, before) {
-  const queue = frame.listening;
-  const waiting = frame.connections.filter((one) => one.queued).map((one) => one.client);
-  let text = "";
-  if (queue) {
-    const places = queue.backlog + 1;
-    const drawn = Math.min(places, 6);
-    const squares = [...Array(drawn).keys()].map((i) => `<i data-k="place ${i}"${waiting[i] ? ' class="taken"' : ""}>${waiting[i] || ""}</i>`).join("");
-    text = `<li class="card" data-object="listening"><h3>${target("listening")}</h3>`
-      + count(queue.references, before && before.listening ? before.listening.references : undefined, "listening")
-      + `<p class="queue"><span data-k="queued">${say("listen queue", "监听队列")} ${say(`${queue.queued} of ${places}`, `${queue.queued} / ${places}`)}</span>`
-      + `<span class="places" aria-hidden="true">${squares}${places > drawn ? "…" : ""}</span></p></li>`;
-  }
-  return text + frame.connections.map((one) => {
-    const was = before && before.connections.find((c) => c.client === one.client);
-    const over = !one.server && !one.own;
-    const title = `<h3>${target(`client ${one.client}`)}</h3>`;
-    if (over) return `<li class="card over" data-object="client ${one.client}" data-k="connection ${one.client}">${title}<p data-k="over ${one.client}">${say("over", "已结束")}</p></li>`;
-    return `<li class="card connection" data-object="client ${one.client}" data-k="connection ${one.client}">${title}`
-      + count(one.references, was ? was.references : undefined, `client ${one.client}`)
-      + `<table><tr><th>${say("server<span>’s end</span>", "服务器<span>端</span>")}<td data-k="server ${one.client}">${one.server || "–"}${one.queued ? say(", in the queue", "，在队列中") : ""}`
-      + `<tr><th>${say("client<span>’s end</span>", "客户端")}<td data-k="own ${one.client}">${one.own || "–"}</table></li>`;
-  }).join("");
+  const old = new Map(before ? before.connections.map((one) => [one.client, one.references]) : []);
+  const queue = queueOf(frame, before);
+  return queue + frame.connections.map((one) => connectionOf(one, old.get(one.client))).join("");
+}
+
+function queueOf(frame, before) {
+  const queue = frame.listening, waiting = frame.connections.filter((one) => one.queued);
+  if (!queue) return "";
+  const places = queue.backlog + 1; // Linux lets one more wait (listen(2))
+  const squares = [...Array(Math.min(places, 6)).keys()].map((i) => (waiting[i]
+    ? `<i data-k="place ${i}" class="taken">${waiting[i].client}</i>` : `<i data-k="place ${i}"></i>`));
+  return `<li class="card" data-object="listening"><h3>${target("listening")}</h3>`
+    + count(queue.references, before && before.listening ? before.listening.references : undefined, "listening")
+    + `<p class="queue"><span data-k="queued">${say("listen queue", "监听队列")} `
+    + `${queue.queued} ${say("of", "/")} ${places}</span>`
+    + `<span class="places" aria-hidden="true">${squares.join("")}${places > 6 ? "…" : ""}</span></p></li>`;
+}
+
+function connectionOf(one, references) {
+  const name = `client ${one.client}`, over = !one.server && !one.own;
+  const end = (word, state, key) => `<tr><th>${word}<td data-k="${key} ${one.client}">${state}`;
+  const queued = one.queued ? say(", in the queue", "，在队列中") : "";
+  return `<li class="card ${over ? "over" : ""}" data-object="${name}" data-k="connection ${one.client}">`
+    + `<h3>${target(name)}</h3>`
+    + (over ? `<p data-k="over ${one.client}">${say("over", "已结束")}</p>` : count(one.references, references, name)
+      + "<table>" + end(say("server<span>’s end</span>", "服务器<span>端</span>"), (one.server || "–") + queued, "server")
+      + end(say("client<span>’s end</span>", "客户端"), one.own || "–", "own") + "</table>") + "</li>";
 }
 
 function clientOf(one) {
-  const row = (name, value, key) => value ? `<dt>${name}<dd data-k="${key} ${one.client}">${html(value)}` : "";
-  const prompt = one.state === "gone" ? "<samp>$</samp> " + say("the prompt is back", "提示符回来了")
-    : one.state === "end" ? say("has read the end", "读到了末尾")
-    : one.got ? say("waits: no end yet", "还在等：没有结束") : one.sent ? say("waits for an answer", "等待响应") : say("connected, silent", "已连接，不说话");
-  return `<li class="card client ${one.state}" data-client="${one.client}" data-k="client ${one.client}"><h3>${label(`client ${one.client}`)}<small>${say("port", "端口")} ${one.port}</small></h3><dl>`
-    + row(say("sent", "发出"), one.sent, "sent") + row(say("got", "收到"), one.got, "got") + `</dl><p data-k="prompt ${one.client}">${prompt}</p></li>`;
+  const row = (name, value, key, old) => value
+    ? `<dt>${name}<dd data-k="${key} ${one.client}"${old ? ' class="old"' : ""}>${html(value)}` : "";
+  let prompt = one.sent ? say("waits for an answer", "等待响应") : say("connected, silent", "已连接，不说话");
+  if (one.got) prompt = say("waits: no end yet", "还在等：没有结束");
+  if (one.state === "end") prompt = say("has read the end", "读到了末尾");
+  if (one.state === "gone") prompt = `<samp>$</samp> ${say("the prompt is back", "提示符回来了")}`;
+  const name = label(`client ${one.client}`);
+  return `<li class="card client ${one.state}" data-client="${one.client}" data-k="client ${one.client}">`
+    + `<h3>${name}<small>${say("port", "端口")} ${one.port}</small></h3><dl>`
+    + row(say("sent", "发出"), one.sent, "sent", one.got) + row(say("got", "收到"), one.got, "got")
+    + `</dl><p data-k="prompt ${one.client}">${prompt}</p></li>`;
 }
 
 function build(i) {
@@ -245,12 +269,15 @@ function draw() {
     if (!from || !to) return "";
     const a = from.getBoundingClientRect(), b = to.getBoundingClientRect();
     const x = a.right - frame.left, y = a.top + a.height / 2 - frame.top;
-    const u = b.left - frame.left, v = b.top + Math.min(b.height / 2, 40) - frame.top, bend = (u - x) / 2;
-    return u < x ? "" : `<path class="${kind}" d="M${x} ${y}C${x + bend} ${y} ${u - bend} ${v} ${u} ${v}"/><circle class="${kind}" cx="${u}" cy="${v}" r="3"/>`;
+    const u = b.left - frame.left, v = b.top + Math.min(b.height / 2, 40) - frame.top;
+    const bend = (u - x) / 2;
+    return u < x ? "" : `<path class="${kind}" d="M${x} ${y}C${x + bend} ${y} ${u - bend} ${v} ${u} ${v}"/>`
+      + `<circle class="${kind}" cx="${u}" cy="${v}" r="3"/>`;
   };
   let text = "";
   document.querySelectorAll(".descriptor").forEach((one) => {
-    text += path(one, object(one.dataset.to), `${one.classList.contains("new") ? "new" : ""} ${one.classList.contains("shut") ? "shut" : ""}`);
+    const kinds = ["new", "shut"].filter((kind) => one.classList.contains(kind));
+    text += path(one, object(one.dataset.to), kinds.join(" "));
   });
   document.querySelectorAll("[data-client]").forEach((one) => {
     if (!one.classList.contains("gone")) text += path(object(`client ${one.dataset.client}`), one, "wire");
@@ -281,17 +308,23 @@ function furthest(to) { // not beyond a question that is still open
   return to;
 }
 
+const KEYS = {
+  ArrowRight: forward, ArrowLeft: () => show(now - 1), " ": play,
+  Home: () => show(0), End: () => show(furthest(frames.length - 1)),
+};
 document.addEventListener("keydown", (event) => {
   if (event.altKey || event.ctrlKey || event.metaKey) return;
-  const typed = { ArrowRight: forward, ArrowLeft: () => show(now - 1), Home: () => show(0), End: () => show(furthest(frames.length - 1)), " ": play }[event.key];
   if (event.key === " " && event.target.matches("button, a")) return;
   if (/^[1-9]$/.test(event.key)) answer(Number(event.key) - 1);
-  else if (typed) { typed(); event.preventDefault(); }
+  if (!KEYS[event.key]) return;
+  KEYS[event.key]();
+  event.preventDefault();
 });
 let finger = null;
 document.addEventListener("touchstart", (event) => { finger = event.touches[0]; }, { passive: true });
 document.addEventListener("touchend", (event) => {
-  const x = event.changedTouches[0].clientX - finger.clientX, y = event.changedTouches[0].clientY - finger.clientY;
+  const x = event.changedTouches[0].clientX - finger.clientX;
+  const y = event.changedTouches[0].clientY - finger.clientY;
   if (Math.abs(x) > 50 && Math.abs(x) > 2 * Math.abs(y)) x < 0 ? forward() : show(now - 1);
 });
 $("says").addEventListener("click", (event) => {
@@ -314,14 +347,23 @@ $("back").innerHTML = `←<span> ${say("Back", "后退")}</span>`;
 $("next").innerHTML = `<span>${say("Next", "前进")} </span>→`;
 $("play").innerHTML = PLAY;
 $("program").style.setProperty("--lanes", LANES.length);
-$("code").innerHTML = recording.code.map(([first, list]) => `<ol start="${first}">${list.map((text) => `<li style="--i:${text.search(/\S|$/)}">`).join("")}</ol>`).join("");
+$("code").innerHTML = recording.code.map(([first, list]) => {
+  const items = list.map((text) => `<li style="--i:${text.search(/\S|$/)}">`);
+  return `<ol start="${first}">${items.join("")}</ol>`;
+}).join("");
 const rows = new Map([...lines.keys()].map((line, i) => [line, $("code").querySelectorAll("li")[i]]));
 $("slider").max = frames.length - 1;
 $("slider").setAttribute("aria-label", say("step", "步骤"));
-const headings = [recording.script, say("processes, descriptors", "进程与描述符"), say("the kernel", "内核"), say("clients", "客户端"), say("terminal of the server", "服务器的终端")];
+const headings = [
+  recording.script, say("processes, descriptors", "进程与描述符"), say("the kernel", "内核"),
+  say("clients", "客户端"), say("terminal of the server", "服务器的终端"),
+];
 document.querySelectorAll("main h2").forEach((one, i) => (one.textContent = headings[i]));
-if (recording.script === `webserver${stage}.py`) $("stages").innerHTML = STAGES.map((one) => `<a href="${one}.html?lang=${lang}"${one === stage ? ' aria-current="page"' : ""}>${one}</a>`).join("");
+const link = (one) => `<a href="${one}.html?lang=${lang}"${one === stage ? ' aria-current="page"' : ""}>${one}</a>`;
+if (recording.script === `webserver${stage}.py`) $("stages").innerHTML = STAGES.map(link).join("");
 $("about").textContent = say(
-  "Recorded from a real run on Linux; every number was read from the kernel. The clients do what curl does: connect, ask, read to the end. Keys: ← →, Home, End, space; 1 2 3 to answer.",
-  "录自 Linux 上的一次真实运行，每个数字都从内核读出。客户端的行为同 curl：连接、请求、一直读到末尾。按键：← →、Home、End、空格；1 2 3 回答问题。");
+  "Recorded from a real run on Linux; every number was read from the kernel. The clients do what curl"
+  + " does: connect, ask, read to the end. Keys: ← →, Home, End, space; 1 2 3 to answer.",
+  "录自 Linux 上的一次真实运行，每个数字都从内核读出。客户端的行为同 curl：连接、请求、一直读到末尾。"
+  + "按键：← →、Home、End、空格；1 2 3 回答问题。");
 jump();

@@ -1,5 +1,6 @@
 """The pages in docs/steps/ in Chromium: every step and question, on a desk and on a phone."""
 
+import importlib.util
 import re
 import shutil
 import statistics
@@ -8,11 +9,11 @@ import pytest
 from library.servers import ROOT
 from steps.test_steps import STAGES, page_of
 
-playwright = pytest.importorskip("playwright.sync_api")
+PLAYWRIGHT = importlib.util.find_spec("playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium"),
+    pytest.mark.skipif(not (PLAYWRIGHT and CHROMIUM), reason="there is no playwright, or no chromium"),
 ]
 DESK = {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"}
 PHONE = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True}
@@ -37,7 +38,9 @@ TIMES = """() => frames.map((_, i) => Math.min(...[1, 2, 3, 4, 5].map(() => {
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as library:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as library:
         # Everybody may run the tests, root as well, who has no sandbox.
         browser = library.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
