@@ -245,7 +245,10 @@ class Recorder:
         return f"{'coroutine' if task[2] else 'thread'} {number}" if number else self.names[task[0]]
 
     def play(self, scenario, own):
-        """Do what a scenario says. Its sentences are true of its own stage's server only."""
+        """Do what a scenario says. Its sentences are true of its own stage's server only.
+
+        A server of the reader's may not be where the scenario has it: it goes on to the end.
+        """
         self.run()
         self.wait_for_port()
         self.frame("", "")
@@ -254,6 +257,10 @@ class Recorder:
                 self.do(*re.fullmatch(r"(\w+(?: \d+)?) (\w+)(?: on| to (.+))?", line).groups())
             if own:
                 self.frames[-1].update({name: entry[name] for name in entry if name != "do"})
+        while self.held and not own:
+            self.advance(self.name(next(iter(self.held.values()))), "blocked", each=False)
+        for number in self.clients if not own else ():
+            self.do(f"client {number}", "ends", None)
 
     def wait_for_port(self):
         """Let the server go until it listens, and has come to its first statement after that."""

@@ -43,7 +43,7 @@ function doing(process, task) {
 const refers = (n) => say(n === 1 ? "descriptor refers to it" : "descriptors refer to it", "个描述符引用它");
 const target = (to) => {
   if (to === "listening") return say("listening socket", "监听套接字");
-  if (to.startsWith("client")) return say(`connection of ${to}`, `客户端 ${to.split(" ")[1]} 的连接`);
+  if (to.startsWith("client")) return say(`connection of ${to.replace(" ", "\u00a0")}`, `客户端 ${to.split(" ")[1]} 的连接`);
   return to === "terminal" ? say("terminal", "终端") : to;
 };
 const drawn = (to) => to === "listening" || to.startsWith("client");
@@ -340,8 +340,9 @@ const jump = () => show(Number((location.hash.match(/-(\d+)$/) || [0, 0])[1]));
 addEventListener("hashchange", jump);
 
 document.documentElement.lang = zh ? "zh-CN" : "en";
-document.title = recording.title[zh];
-$("title").textContent = recording.title[zh];
+const ours = recording.script === `webserver${stage}.py`;
+document.title = (ours ? "" : `${recording.script}: `) + recording.title[zh];
+$("title").textContent = document.title;
 $("language").textContent = zh ? "English" : "简体中文";
 $("back").innerHTML = `←<span> ${say("Back", "后退")}</span>`;
 $("next").innerHTML = `<span>${say("Next", "前进")} </span>→`;
@@ -360,7 +361,7 @@ const headings = [
 ];
 document.querySelectorAll("main h2").forEach((one, i) => (one.textContent = headings[i]));
 const link = (one) => `<a href="${one}.html?lang=${lang}"${one === stage ? ' aria-current="page"' : ""}>${one}</a>`;
-if (recording.script === `webserver${stage}.py`) $("stages").innerHTML = STAGES.map(link).join("");
+if (ours) $("stages").innerHTML = STAGES.map(link).join("");
 $("about").textContent = say(
   "Recorded from a real run on Linux; every number was read from the kernel. The clients do what curl"
   + " does: connect, ask, read to the end. Keys: ← →, Home, End, space; 1 2 3 to answer.",

@@ -163,6 +163,19 @@ def test_numbers_are_those_of_ls_and_watch3_at_that_moment(start):
 
 
 @LINUX_ONLY
+def test_own_server_is_shown_as_it_is_without_our_sentences(start, tmp_path):
+    script = tmp_path / "my-server.py"
+    script.write_text((ROOT / "webserver3g.py").read_text(encoding="utf-8"), encoding="utf-8")
+    page = tmp_path / "page.html"
+    command = [sys.executable, ROOT / "step3.py", script, "--stage", "3f", "--out", page]
+    program = start(Program, command)
+    assert program.wait() == 0, program.errors
+    frames = json.loads(RECORDING.search(page.read_text(encoding="utf-8"))[1])["frames"]
+    assert facts_of(frames)["zombies"] == 0  # unlike 3f's two
+    assert not any("say" in frame or "ask" in frame for frame in frames)
+
+
+@LINUX_ONLY
 @pytest.mark.parametrize("kind", [one for one in HOPELESS if one != "never blocks"])
 def test_server_that_cannot_be_stepped_gets_a_sentence(kind, start, tmp_path):
     source, sentence = HOPELESS[kind]
