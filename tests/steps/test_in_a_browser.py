@@ -6,7 +6,7 @@ import shutil
 import statistics
 
 import pytest
-from library.servers import ROOT
+from harness.stages import ROOT
 from steps.test_steps import STAGES, page_of
 
 PLAYWRIGHT = importlib.util.find_spec("playwright")

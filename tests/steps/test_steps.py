@@ -9,10 +9,11 @@ import socket
 import sys
 
 import pytest
-from library import system
-from library.programs import Program, wait_until
-from library.servers import ROOT
-from library.skips import LINUX_ONLY
+from harness import system
+from harness.programs import Program
+from harness.stages import ROOT
+from harness.waiting import wait_until
+from marks import LINUX_ONLY
 
 spec = importlib.util.spec_from_file_location("step3", ROOT / "step3.py")
 step3 = importlib.util.module_from_spec(spec)
