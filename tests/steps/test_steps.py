@@ -11,7 +11,7 @@ import sys
 import pytest
 from harness import system
 from harness.programs import Program
-from harness.stages import ROOT
+from harness.stages import ROOT, script
 from harness.waiting import wait_until
 from marks import LINUX_ONLY
 
@@ -20,6 +20,7 @@ step3 = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(step3)
 
 FOLDER = ROOT / "docs" / "steps"
+COMMAND = "python3 step3.py webserver{stage}.py --out docs/steps/{stage}.html"
 STAGES = sorted(path.stem for path in FOLDER.glob("*.json"))
 LIBRARIES = all(importlib.util.find_spec(name) for name in ("rich", "psutil"))
 RECORDING = re.compile('<script type="application/json" id="recording">(.*?)</script>', re.DOTALL)
@@ -65,8 +66,7 @@ def without_numbers(recording):
 
 def assert_same(stage):
     again = without_numbers(step3.record(str(ROOT / f"webserver{stage}.py"), stage))
-    command = f"python3 step3.py webserver{stage}.py --out docs/steps/{stage}.html"
-    assert again == without_numbers(page_of(stage)), f"Record it again: {command}"
+    assert again == without_numbers(page_of(stage)), f"Record it again: {COMMAND.format(stage=stage)}"
 
 
 @LINUX_ONLY
@@ -81,6 +81,13 @@ def test_run_recorded_again_is_the_page(stage):
 def test_run_is_the_same_ten_times_of_ten(stage):
     for _ in range(10):
         assert_same(stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_page_shows_the_script_as_it_is(stage):
+    lines = script(stage).splitlines()
+    for first, shown in page_of(stage)["code"]:
+        assert shown == lines[first - 1 : first - 1 + len(shown)], f"Record it again: {COMMAND.format(stage=stage)}"
 
 
 @pytest.mark.parametrize("stage", STAGES)
