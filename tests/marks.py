@@ -1,4 +1,7 @@
-"""Skip marks. Kept out of `harness`, which does not import pytest (follow.py uses it, too, and pytest is slow to import)."""
+"""Skip marks.
+
+Kept out of `harness`, which does not import pytest: follow.py uses it, too, and pytest is slow to import.
+"""
 
 import shutil
 

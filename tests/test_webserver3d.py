@@ -5,6 +5,7 @@ many there are. See how the clients never end, and what the server runs out of.
 """
 
 import errno
+import functools
 import os
 import re
 import resource
@@ -76,18 +77,18 @@ def test_printed_count_goes_up_by_one_with_each_connection(serve):
         server.ask().wait_for_answer()
         server.wait_until_zombies(n)
         server.wait_until_blocked()
-        wait_until(
-            lambda: re.search(r"\d", server.output[before:]),
-            "a number is printed at each connection",
-        )
-        pids = [server.pid, *(child.pid for child in server.children())]
-        numbers = [int(n) for n in re.findall(r"\d+", server.output[before:])]
-        counts.append([number for number in numbers if number not in pids])
-    goes_up = any(
-        all(first + n in printed for n, printed in enumerate(counts))
-        for first in counts[0]
-    )
-    assert goes_up, mismatch(f"it prints {counts}", "numbers that go up by one")
+        printed = functools.partial(numbers_printed, server, after=before)
+        counts.append(wait_until(printed, "a number is printed at each connection"))
+    # Without the n in which they differ, the counts are all the same number.
+    same = set.intersection(*({count - n for count in found} for n, found in enumerate(counts)))
+    assert same, mismatch(f"it prints {counts}", "numbers that go up by one")
+
+
+def numbers_printed(server, after):
+    """The numbers in a server's output, except PIDs; the first `after` characters are ignored."""
+    pids = [server.pid, *(child.pid for child in server.children())]
+    numbers = [int(digits) for digits in re.findall(r"\d+", server.output[after:])]
+    return [number for number in numbers if number not in pids]
 
 
 def test_each_connection_leaves_a_zombie(serve):
@@ -138,7 +139,7 @@ def test_many_clients_kill_it_in_fork_for_want_of_processes(serve):
     waits a second at EAGAIN and tries again, without end. The C library's, by Fiddle, fails.)
     Again: python3 client3.py --max-clients=100 --max-conns=5 (the server after: ulimit -u 400)
     """
-    # Descriptors for 1,000: others whom the user runs, and who are counted, may end meanwhile.
+    # More descriptors than processes: the user's other processes count, too, and may end meanwhile.
     server = serve(limits={resource.RLIMIT_NOFILE: 1000}, processes=400)
     load = server.load("--max-clients=100", "--max-conns=9", "--timeout=60")
     assert_died_of(server, errno.EAGAIN, load)

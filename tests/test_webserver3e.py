@@ -45,7 +45,7 @@ def test_handler_reports_the_child_that_it_reaped(serve):
     server = serve(delay=0)
     client = server.connect_and_settle()
     child = server.wait_until_children(1)[0]
-    server.stop()  # no handler runs before the child has ended, and said what it has to say
+    server.stop()  # so the handler runs when the child has printed all, and ended
     client.ask()
     server.wait_until_zombies(1)
     before = len(server.output)

@@ -20,7 +20,7 @@ def test_next_client_is_served_after_the_interruption(serve):
     for _ in range(3):
         answer = server.ask_when_idle().wait_for_end()
         assert body_of(answer) != b"", mismatch("the answer is empty", "a greeting")
-        server.wait_until_children(0)  # reaped, and so accept was interrupted
+        server.wait_until_children(0)  # reaped, so accept was interrupted
     server.assert_running()
 
 

@@ -64,7 +64,7 @@ def test_128_clients_leave_no_zombie(serve):
     server = serve()
     load = server.load("--max-clients", "128", "--timeout", "60")
     assert load.wait(60) == 0, mismatch(load.output.strip(), "all are answered")
-    server.ask_when_idle().wait_for_end()  # its child's end is seen for certain
+    server.ask_when_idle().wait_for_end()  # the end of its child certainly interrupts accept
     server.wait_until_children(0)
 
 
@@ -80,7 +80,7 @@ def test_hundreds_of_requests_leave_no_zombie_and_no_descriptor(serve):
     before = len(server.descriptors())
     load = server.load("--max-clients=4", "--max-conns=125", "--timeout=60")
     assert load.wait(60) == 0, mismatch(load.output.strip(), "all are answered")
-    server.ask_when_idle().wait_for_end()  # its child's end is seen for certain
+    server.ask_when_idle().wait_for_end()  # the end of its child certainly interrupts accept
     server.wait_until_children(0)
     more = len(server.descriptors()) - before
     assert more == 0, mismatch(f"the parent has {more} more descriptors", "none")
@@ -108,10 +108,10 @@ def test_child_closes_its_copy_of_the_listening_socket(serve):
     before = [process.pid for process in server.processes()]
     server.connect_and_settle()
 
-    def at_rest():  # a grandchild, too, which may serve the client
+    def blocked():  # grandchildren, too: one of them may serve the client
         return all(process.state in system.BLOCKED for process in server.processes())
 
-    wait_until(at_rest, "all processes of the server are asleep", server.allowance())
+    wait_until(blocked, "all processes of the server are asleep", server.allowance())
     children = [p.pid for p in server.processes() if p.pid not in before]
     assert children != [], mismatch("there is no child", "one for each client")
     for child in children:

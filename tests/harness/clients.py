@@ -96,12 +96,14 @@ def body_of(answer):
     """
     head, end, body = answer.replace(b"\r\n\r\n", b"\n\n", 1).partition(b"\n\n")
     status = re.match(rb"HTTP/1\.[01] \d{3}[ \r\n]", head + b"\n")
-    assert status, mismatch(
-        f"the answer starts with {answer[:30]!r}", "a status line such as HTTP/1.1 200 OK"
-    ) + "\nHint      The first byte of the answer is the H of HTTP/1.1: no blank, no line before it."
-    assert end, mismatch(
-        f"the answer is {answer!r}", "an empty line between its head and its body"
-    ) + "\nHint      The head ends with an empty line: \\r\\n\\r\\n."
+    assert status, (
+        mismatch(f"the answer starts with {answer[:30]!r}", "a status line such as HTTP/1.1 200 OK")
+        + "\nHint      The first byte of the answer is the H of HTTP/1.1: no blank, no line before it."
+    )
+    assert end, (
+        mismatch(f"the answer is {answer!r}", "an empty line between its head and its body")
+        + "\nHint      The head ends with an empty line: \\r\\n\\r\\n."
+    )
     said = re.search(rb"\ncontent-length: *(\d+)", head.lower())
     length = f"Content-Length: {len(body)}, or none"
     assert not said or int(said[1]) == len(body), mismatch(f"the answer is {answer!r}", length)

@@ -1,9 +1,9 @@
-/* Makes a gap certain that is luck otherwise. accept(2) is held back for 60 ms where it
- * would block: a signal that comes meanwhile runs its handler, and does not interrupt the
- * call. The time is spent running, not asleep: whoever looks at the process sees that it
- * is not in accept yet.
+/* Widens a race so that it is hit every time. An accept(2) that would block starts 60 ms
+ * later: a signal that arrives before runs its handler, and does not interrupt the call.
+ * The process spends that time running, not asleep: it must not look as if it were in
+ * accept already.
  *
- * cc -shared -fPIC -o hold_accept.so tests/library/hold_accept.c
+ * cc -shared -fPIC -o hold_accept.so tests/harness/hold_accept.c
  * LD_PRELOAD=$PWD/hold_accept.so .venv/bin/pytest                       (ld.so(8), Linux)
  */
 #define _GNU_SOURCE
@@ -18,7 +18,7 @@ static void hold(int fd)
     struct timespec start, now;
 
     if (poll(&listening, 1, 0) != 0)
-        return; /* a client is in the queue, or it is no socket */
+        return; /* a client is in the queue, or fd is no socket */
     clock_gettime(CLOCK_MONOTONIC, &start);
     do
         clock_gettime(CLOCK_MONOTONIC, &now);

@@ -107,7 +107,7 @@ class Server(ObservedProgram):
         client = [sys.executable, ROOT / "client3.py"]
         return self.run(*client, "--host", "127.0.0.1", "--port", str(self.port), *options)
 
-    # Who accepts
+    # The listen queue and the workers
 
     def wait_until_queued(self, count, unless):
         """Wait until `count` connections are in the listen queue, and stay there.
@@ -148,7 +148,8 @@ class Server(ObservedProgram):
         others = [pid for pid in self.workers() if pid != worker]
 
         def stopped():
-            return all(one.state == system.STOPPED for one in system.processes() if one.pid in others)
+            now = [system.process(pid) for pid in others]
+            return all(one.state == system.STOPPED for one in now if one)
 
         try:
             for pid in others:

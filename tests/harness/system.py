@@ -8,6 +8,8 @@ import contextlib
 import ctypes
 import math
 import os
+import socket
+import struct
 import subprocess
 import sys
 from typing import NamedTuple
@@ -19,7 +21,8 @@ BLOCKED = "SI"  # process states: asleep in a system call (ps(1); I is macOS's)
 ZOMBIE = "Z"
 STOPPED = "T"
 LISTENING, FIN_WAIT2 = "0A", "05"  # states in /proc/net/tcp
-# The ends of addresses there, on processors of either byte order: 127.0.0.1, and all addresses
+NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20  # <linux/netlink.h>, <linux/sock_diag.h>
+# The ends of addresses in /proc/net/tcp, in either byte order: 127.0.0.1, and all addresses
 LOOPBACK = ("0100007F", "7F000001", "00000000")
 
 
@@ -283,12 +286,32 @@ def reachable(port):
 def accepted(port, client_port):
     """Whether the connection from client_port to a port of 127.0.0.1 has been accepted.
 
-    On Linux the server's end has an inode in /proc/net/tcp only then (proc(5)); elsewhere lsof finds a process
-    that has it.
+    On Linux the server's end has an inode only then. sock_diag(7) finds it by its address. /proc/net/tcp, for kernels
+    without that, lists every connection of the last minute, which may take a tenth of a second. Elsewhere lsof finds
+    a process that has it.
     """
     if not LINUX:
         return f":{port}->127.0.0.1:{client_port} " in run("lsof", "-nP", f"-iTCP:{port}")
+    with contextlib.suppress(OSError):
+        state, inode = server_end(port, client_port)
+        return state != int(LISTENING, 16) and inode != 0
     return any((row.port, row.client) == (port, client_port) and row.inode for row in tcp(port))
+
+
+def server_end(port, client_port):
+    """The state and the inode of the server's end of a connection (sock_diag(7)), or of the listening socket.
+
+    Raises OSError if the kernel finds neither, or can't search.
+    """
+    address = socket.inet_aton("127.0.0.1") + bytes(12)
+    request = struct.pack("=BBxxI", socket.AF_INET, socket.IPPROTO_TCP, 0xFFFFFFFF)  # in any state
+    request += struct.pack("!HH", port, client_port) + 2 * address + struct.pack("=Iq", 0, -1)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as kernel:
+        kernel.send(struct.pack("=IHHII", 16 + len(request), SOCK_DIAG_BY_FAMILY, 1, 0, 0) + request)
+        reply = kernel.recv(4096)
+    if struct.unpack_from("=4xH", reply)[0] != SOCK_DIAG_BY_FAMILY:
+        raise OSError(-struct.unpack_from("=16xi", reply)[0], "sock_diag")
+    return reply[17], struct.unpack_from("=84xI", reply)[0]
 
 
 # Reading
