@@ -12,8 +12,9 @@ from harness.programs import Program
 from harness.users import WRITES_ALL, user_with_few_processes
 from harness.waiting import wait_until
 
-READY = "\x02"  # the prompt: the reader's $ or >>>
-MORE = "\x03"  # the prompt inside a statement or here-document: the reader's ... or >
+# The prompts: the reader's $ or >>>, and inside a statement or here-document ... or >. They are printable: libedit,
+# which is readline on macOS, hides what follows a \x01 or \x02.
+READY, MORE = "<ready>", "<more>"
 BOLD = r"\x1b\[[0-9;]*m"  # and other renditions (ECMA-48): curl -i prints fields in bold
 IDLE = system.BLOCKED + system.ZOMBIE + system.STOPPED
 # All other variables, such as HOME or COLUMNS, are user settings.
@@ -144,8 +145,9 @@ class Terminals(dict):
     def census(self):
         """List all processes in the terminals, and add their PIDs to `pids`."""
         pids = [terminal.pid for terminal in self.values()]
-        processes = [system.process(pid) for pid in pids]
-        processes += [one for pid in pids for one in system.descendants(pid)]
+        now = system.snapshot()
+        processes = [system.process(pid, now) for pid in pids]
+        processes += [one for pid in pids for one in system.descendants(pid, now)]
         processes = [one for one in processes if one]
         self.pids |= {one.pid for one in processes}
         return processes
