@@ -120,8 +120,6 @@ def summary(results, reference="3g"):
 def to_peers(results):
     """For each of PEERS, the median over the rounds of the ratio of its requests to its peer's."""
     return {
-        stage: statistics.median(
-            ours[0] / its[0] for ours, its in zip(results[stage], results[peer])
-        )
+        stage: statistics.median(ours[0] / its[0] for ours, its in zip(results[stage], results[peer]))
         for stage, (peer, _) in PEERS.items()
     }

@@ -115,9 +115,7 @@ def streams(port):
         writer.close()
 
     async def main():
-        server = await asyncio.start_server(
-            handle, "127.0.0.1", port, backlog=REQUEST_QUEUE_SIZE
-        )
+        server = await asyncio.start_server(handle, "127.0.0.1", port, backlog=REQUEST_QUEUE_SIZE)
         await server.serve_forever()
 
     asyncio.run(main())

@@ -71,9 +71,7 @@ def measure(quick):
             "quick": quick,
             "cost": cost.summary(turns),
             "peers": cost.to_peers(turns),
-            "computing": part(
-                "handlers compute", computed, computing.compare, pathlib.Path(folder), computed
-            ),
+            "computing": part("handlers compute", computed, computing.compare, pathlib.Path(folder), computed),
             "idle": part("idle clients", idle.steps(silent), idle.all_stages, silent),
             "leaks": part("what leaks", stages, leaks.all_stages, clients),
             "latency": part("latency", measured, latency.all_stages, waits),
@@ -87,9 +85,7 @@ def part(name, steps, function, *arguments):
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="measure very little")
     parser.add_argument(
         "--publish",

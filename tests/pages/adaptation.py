@@ -1,4 +1,4 @@
-"""What a page says, adapted to this run and this system: another port, shorter delays, other words for errors.
+"""Adapt a page to this run and this system: another port, shorter delays, other words for errors.
 
 Pages show the article's port, and delays that leave a reader time to look. Tests follow many pages at once, each on a
 port of its own, and don't need that time.

@@ -92,11 +92,6 @@ class Terminal(Program):
     def _prompts(self):
         return self.ready or MORE in self.output[self._typed :]
 
-    def interrupt(self):
-        """Get the prompt back with ^C. Raises AssertionError if it does not come."""
-        self.type(["^C"])
-        wait_until(lambda: self.ready, "^C brings the prompt back")
-
 
 @functools.cache
 def readers_wrapper():
@@ -143,14 +138,14 @@ class Terminals(dict):
         return {terminal.tty: terminal.pid for terminal in self.values() if terminal.tty}
 
     def census(self):
-        """List all processes in the terminals, and add their PIDs to `pids`."""
-        pids = [terminal.pid for terminal in self.values()]
+        """Yield all processes in the terminals, the last terminal's first, and add their PIDs to `pids`."""
         now = system.snapshot()
-        processes = [system.process(pid, now) for pid in pids]
-        processes += [one for pid in pids for one in system.descendants(pid, now)]
-        processes = [one for one in processes if one]
-        self.pids |= {one.pid for one in processes}
-        return processes
+        for terminal in reversed(list(self.values())):
+            family = [system.process(terminal.pid, now)]
+            for one in filter(None, family):  # grows during the loop
+                self.pids.add(one.pid)
+                yield one
+                family += system.children(one.pid, now) if one.state != system.ZOMBIE else []
 
     def reap_orphans(self):
         """Reap zombies that have lost their parents, as init does: guarded() makes us their parent (Linux)."""
@@ -163,8 +158,3 @@ class Terminals(dict):
         for terminal in self.values():
             terminal.kill()
         self.reap_orphans()
-
-
-def idle(processes):
-    """Whether nothing more happens in processes before somebody types or a timer expires."""
-    return all(one.state in IDLE for one in processes)

@@ -60,9 +60,7 @@ class ApplicationServer(StageServer):
     def log_line(self, request):
         """The line of the log for the one request that has this text in it, once it is there."""
         pattern = rf"^.*{re.escape(request)}.*$"
-        return wait_until(
-            lambda: re.search(pattern, self.output, re.MULTILINE), f"it logs {request}"
-        )[0]
+        return wait_until(lambda: re.search(pattern, self.output, re.MULTILINE), f"it logs {request}")[0]
 
 
 class UnreadServer(ApplicationServer):

@@ -13,7 +13,6 @@ from harness.stages import LONG, ROOT
 from harness.users import user_with_few_processes
 from harness.waiting import wait_until
 from marks import needs, needs_queue
-
 from needs_watch3 import NEEDS_WATCH3
 
 pytestmark = NEEDS_WATCH3
@@ -115,8 +114,10 @@ def test_3ds_connection_outlives_its_child_and_its_client(serve, once):
     client.wait_for_answer()
     server.wait_until_zombies(1)
     client.close()
-    states = lambda: {row.state for row in system.tcp(server.port)}
-    wait_until(lambda: system.FIN_WAIT2 in states(), "the client's FIN is acknowledged")
+    wait_until(
+        lambda: any(row.state == system.FIN_WAIT2 for row in system.tcp(server.port)),
+        "the client's FIN is acknowledged",
+    )
     picture = once(server.port)
     assert f"1 ZOMBIE, ended and not waited for: {server.zombies()[0].pid}\n" in picture
     assert rows(picture) == [("FIN_WAIT2", "CLOSE_WAIT", "1: parent's 4")]

@@ -13,7 +13,6 @@ from harness.programs import Program
 from harness.stages import ROOT
 from harness.waiting import wait_until
 from marks import needs
-
 from needs_watch3 import NEEDS_WATCH3
 
 pytestmark = NEEDS_WATCH3
@@ -96,9 +95,7 @@ def test_full_disk_is_one_line(serve, start):
     assert "No space left on device" in program.errors
 
 
-@pytest.mark.parametrize(
-    "options", ["--port 0", "--port 65536", "--pid 0", "--port 8888 --pid 1", "--interval 0"]
-)
+@pytest.mark.parametrize("options", ["--port 0", "--port 65536", "--pid 0", "--port 8888 --pid 1", "--interval 0"])
 def test_bad_option_is_a_usage_error_even_without_libraries(start, options):
     program = start(Program, [sys.executable, "-S", ROOT / "watch3.py", *options.split()])
     assert program.wait() == 2
