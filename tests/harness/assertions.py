@@ -84,7 +84,7 @@ def assert_survives_without_descriptors(serve):
 
     try:
         wait_until(lambda: len(server.descriptors()) == 64, "it has no descriptor left")
-        wait_until(checked_twenty_times, "it is checked")
+        wait_until(checked_twenty_times, "it is checked", 20)
     except Unusable as unusable:  # it prints without end
         raise AssertionError(mismatch(str(unusable), "it sleeps")) from None
     times = asleep.count(True)

@@ -26,7 +26,6 @@ class Process:
 
     def __init__(self, pid):
         self.pid = int(str(pid).rpartition("/")[2])
-        self.uid = os.stat(f"/proc/{pid}").st_uid
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             name, _, rest = file.read().partition(b"(")[2].rpartition(b") ")
         letter, *numbers = rest.split()
@@ -38,6 +37,11 @@ class Process:
         python = name.startswith(b"python")
         self.name = "Python" if python else name.decode(errors="replace")
         self.python = python and not self.zombie
+
+    @property
+    def uid(self):
+        """Its user."""
+        return os.stat(f"/proc/{self.pid}").st_uid
 
     @property
     def state(self):
@@ -200,7 +204,7 @@ def fields(number, target, known):
         return [f"f{number}", "tPIPE", f"d0x{int(inode):016x}", f"n->0x{int(inode) + 1:016x}"]
     if target == "anon_inode:[eventpoll]":
         return [f"f{number}", "tKQUEUE", "ncount=0, state=0xa"]
-    return [f"f{number}", "tREG", f"n{target}"]
+    return [f"f{number}", "tCHR" if target.startswith("/dev/") else "tREG", f"n{target}"]
 
 
 def sysctl(words):

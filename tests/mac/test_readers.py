@@ -205,7 +205,7 @@ def test_longest_queue(mac, text, length):
     [
         ("  PID  PPID STAT COMM", "  PID  PPID STAT COMMAND"),
         ("11242  1311 Ss   login", "11242  1311 Ss   login"),
-        ("11244 11242 S    -zsh", "11244 11242 S    zsh"),
+        ("11244 11242 S    -zsh", "11244 11242 S    bash"),
         ("11244 11242 Ss   /bin/bash", "11244 11242 Ss   bash"),
         ("11760 11244 S+   /Library/Python.app/Contents/MacOS/Python", "11760 11244 S+   python3"),
         ("11760 11244 S+   /a folder/.venv/bin/python3.13", "11760 11244 S+   python3"),

@@ -20,6 +20,13 @@ ERRORS = {
     errno.EMFILE: "[Errno 24] Too many open files",
 }
 
+# What zsh says, and how bash says it, as the pages have it
+ZSH = [
+    (r"zsh: suspended( \(signal\))? +(.*)", r"[1]+  Stopped                 \2"),
+    (r"\[1\]  [+-] continued +", ""),
+    (r"zsh: terminated +.*", "Terminated"),
+]
+
 
 def for_this_run(line, port, shells):
     """A line as it is typed. shells is a dict from terminals, such as pts/1, to the PIDs of their shells."""
@@ -55,7 +62,7 @@ def ps_row(line):
     name = row["name"].rpartition("/")[2].lstrip("-")  # a login shell is -zsh
     if name == "Python" or name == "<defunct>" and row["state"] == system.ZOMBIE:
         name = "python3"  # no page shows another program's zombie
-    return row["facts"] + re.sub(r"^python3[\d.]*$", "python3", name)
+    return row["facts"] + re.sub(r"^python3[\d.]*$", "python3", "bash" if name == "zsh" else name)
 
 
 def as_on_page(lines, port):
@@ -66,6 +73,8 @@ def as_on_page(lines, port):
             continue
         line = re.sub(r'File "[^"]*/', 'File "…/', line)
         line = line.replace(f" --port {port}", "").replace(SHORT_DELAY, LONG_DELAY)
+        for words, bash in ZSH:
+            line = re.sub(f"^{words}", bash, line)
         line = ps_row(line)
         line = line.replace("socket.timeout:", "TimeoutError:")  # Python 3.9
         for number, words in ERRORS.items():
