@@ -171,7 +171,9 @@ def test_accepted(mac):
 # netstat and sysctl
 
 
-@pytest.mark.parametrize("port, queue", [(8888, 3), (18888, 0), (9000, 7), (9001, 2), (9002, 0), (888, None), (1, None)])
+@pytest.mark.parametrize(
+    "port, queue", [(8888, 3), (18888, 0), (9000, 7), (9001, 2), (9002, 0), (888, None), (1, None)]
+)
 def test_listen_queue(mac, port, queue):
     mac(NETSTAT)
     assert system.queued(port) == queue
