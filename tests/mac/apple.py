@@ -139,8 +139,10 @@ def end(text, point):
 
 def sockets():
     """All TCP sockets, as (inode, type, own end, other end, state, length of the receive queue)."""
-    for family in "46":
-        with open(f"/proc/net/tcp{family.strip('4')}", encoding="ascii") as file:
+    for family, table in (("4", "/proc/net/tcp"), ("6", "/proc/net/tcp6")):
+        if not os.path.exists(table):
+            continue  # a system without IPv6
+        with open(table, encoding="ascii") as file:
             for row in file.read().splitlines()[1:]:
                 _, own, other, state, queues, _, _, _, _, inode, *_ = row.split()
                 yield inode, f"IPv{family}", own, other, STATES.split()[int(state, 16)], int(queues[9:], 16)
