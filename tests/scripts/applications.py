@@ -165,8 +165,9 @@ def do_fail(environ, start_response):
 
 
 def do_fail_amid(environ, start_response):
+    """Fail after the first piece of the body, with ?empty an empty one."""
     start_response("200 OK", TEXT)
-    return Closed([b"some", None])
+    return Closed([b"" if environ["QUERY_STRING"] == "empty" else b"some", None])
 
 
 def do_exit(environ, start_response):
@@ -257,7 +258,7 @@ def do_terminate(environ, start_response):
 def do_run(environ, start_response):
     """Answer with the exit status of a program."""
     start_response("200 OK", TEXT)
-    return [str(subprocess.run([sys.executable, "-c", "exit(7)"]).returncode).encode()]
+    return [str(subprocess.run(["sh", "-c", "exit 7"]).returncode).encode()]
 
 
 def do_demo(environ, start_response):
