@@ -140,6 +140,17 @@ def do_read_first(environ, start_response):
     yield str(sum(map(len, body_in_blocks(environ)))).encode()
 
 
+def do_until(environ, start_response):
+    """Send empty pieces until the file that the query names exists, and one more. Then answer with the body."""
+    start_response("200 OK", TEXT)
+    print("waiting", file=environ["wsgi.errors"], flush=True)
+    while not os.path.exists(environ["QUERY_STRING"]):
+        time.sleep(0.003)
+        yield b""
+    yield b""
+    yield environ["wsgi.input"].read(100)
+
+
 def do_catch(environ, start_response):
     """Catch the error of reading the body. The query says what comes next."""
     body = b"all is well"
