@@ -47,6 +47,13 @@ def do_environ(environ, start_response):
     return [json.dumps(shown).encode()]
 
 
+def do_mirror(environ, start_response):
+    """The texts in the environ, and the body, as JSON."""
+    body = b"".join(body_in_blocks(environ)).decode("latin-1")
+    start_response("200 OK", TEXT)
+    return [json.dumps([{k: v for k, v in environ.items() if isinstance(v, str)}, body]).encode()]
+
+
 def do_say(environ, start_response):
     """Answer with the status, the header fields and the pieces that are the request's body, as JSON."""
     status, headers, pieces = json.load(environ["wsgi.input"])
