@@ -55,6 +55,7 @@ BAD_OPTIONS = {
     "3i": ["--timeout=0", "--timeout=nan", "--timeout=x", "--max-children=0", "--max-children=1.5"],
     "4a": ["--delay=-1", "--workers=0", "--workers=1000000", "--workers=x"],
     "4b": ["--delay=-1"],
+    "4e": ["--delay=-1", "--workers=0"],
 }  # the other stages parse their options by one of these texts
 
 IMPOSSIBLE = [  # a host, a port

@@ -169,7 +169,7 @@ def test_body_shorter_than_its_length_ends_with_a_reset(wsgi):
 # Applications that fail
 
 
-@pytest.mark.parametrize("path", ["fail", "exit", "never-start", "start-twice", "text"])
+@pytest.mark.parametrize("path", ["fail", "fail-amid?empty", "exit", "never-start", "start-twice", "text"])
 def test_failure_is_a_500_and_a_traceback(wsgi, reported, path):
     status, _, body = wsgi.get(f"/{path}")
     assert status == 500
