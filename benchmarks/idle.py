@@ -63,7 +63,7 @@ def of_stage(stage, most, step):
         for count in counts(stage, most):
             connect(stage, server, clients, count)
             pids = [server.pid, *(one.pid for one in system.descendants(server.pid))]
-            memory = round(sum(map(system.proportional_memory, pids)) / 1000, 1)
+            memory = round(sum(map(system.proportional_memory, pids)) * 1024 / 1e6, 1)  # KiB to MB
             threads = sum(map(system.threads, pids))
             newcomer = time_of_newcomers(server.port)
             for name, value in zip(names, (count, memory, len(pids), threads, newcomer)):

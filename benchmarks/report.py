@@ -38,6 +38,10 @@ Why is 4e not ahead of all? The client that asks needs a processor, too. And wor
 each client wakes all that wait, and [all but one find nothing](4e.md#why). Where the handlers compute, that hardly matters: 4d has
 one processor, however many there are, and 4e has all of them. It answers {computing} times as many requests as 4d.
 
+## The servers that people use
+
+{others}
+
 ## Keeping
 
 {idle_chart}
@@ -61,14 +65,19 @@ Every design has its own price, and these are the bills.
 
 These figures are from {machine}, on {date}. [The report](../benchmarks/results/report.md) has all the others,
 and says how they came about. Yours will differ. With the environment of the README's test command, this
-takes about five minutes, and writes `benchmarks/my-results/report.md`:
+takes about six minutes, and writes `benchmarks/my-results/report.md`:
 
 ```sh
-.venv/bin/pip install --quiet matplotlib tqdm && .venv/bin/python benchmarks/run.py
+.venv/bin/pip install --quiet matplotlib tqdm gunicorn uvicorn && .venv/bin/python benchmarks/run.py
 ```
 
-It needs `ab`, which macOS has, and Debian in the package apache2-utils.
+It needs `ab`, which macOS has, and Debian in the package apache2-utils. Without nginx (Debian: nginx-light) it leaves nginx out.
 """
+
+OTHERS = """\
+In the same rounds ran servers that many people use. With as many workers, or in one thread as 4c and 4d, they answer:
+4a {to_sync} times as many requests as gunicorn's sync workers, 4b {to_gthread} times as many as its threads, 4d {to_uvicorn}
+times as many as uvicorn. 4c answers {to_nginx} times as many as nginx. (`ab` can't ask much faster.)"""
 
 CHARTS = {  # a chart's name, and its alternative text
     "latency": "How long the next client waits",
@@ -92,22 +101,25 @@ Measured on {machine}, on {date}. [results.json](results.json) has the figures.
 
 `ab` keeps {clients} clients asking, as many as the listen queue of 3a and 3c lets wait. There are {rounds} rounds. In each one
 every server is loaded for about {seconds:g} s. After every {fresh} rounds all are started anew, so that the zombies of 3c don't get too
-many. All of them receive the request, show it or (3i, `http.server`) a line about it, answer with the same body and close the
-connection. `ab` is one thread and runs on the same processors: 3a answers faster than it can ask. A latency is that of a whole
-connection. Half of them take no longer than p50, and 99 of 100 no longer than p99. The figures are medians over the rounds, and
-the ratios are medians of the rounds' ratios.
+many. All of them receive the request, write it or (3i and the servers that aren't ours) a line about it to `/dev/null`, answer with the
+same body and close the connection. A latency is that of a whole connection. Half of them take no longer than p50, and 99 of 100 no
+longer than p99. The figures are medians over the rounds, and the ratios are medians of the rounds' ratios.
+
+`ab` is one thread and runs on the same processors. 3a, 4a, 4c, 4d and nginx answer about as fast as it can ask, so the order among
+these says little. 4c asks its selector before each call; 4d's calls try first, and its loop is asked only when there is nothing.
+Which of the two is ahead depends on the load and the machine.
 
 Why does a connection cost 3g so much? `fork` copies the tables that say where the memory is
 ([fork(2)](https://man7.org/linux/man-pages/man2/fork.2.html)). Then parent and child share each page until one of them writes to
 it, and the kernel copies that page: a *page fault*. A Python process writes to many pages. It takes the kernel about as long to
-end a child as to make one. Reaping is cheap. Leaving out `argparse` and the signal handler gives 3g about a tenth more requests,
-and takes `--help` and the lesson from the reader.
+end a child as to make one. Reaping is cheap.
 
-A stage is to keep up with a peer that does the same work:
+The stages beside servers of the same design:
 
 {peers}
 
-These ratios are medians of the rounds' ratios, too.
+These ratios are medians of the rounds' ratios, too. {versions} 4a and gunicorn's sync have 4 workers, gthread has one with up to
+{clients} threads. uvicorn has its own parser in Python (h11) and asyncio's loop; with httptools and uvloop, both in C, it is faster.
 
 ## When handlers compute
 
@@ -199,11 +211,24 @@ def latency_table(results):
 
 
 def peers_table(results):
-    rows = []
-    for stage, (peer, least) in cost.PEERS.items():
-        ours, its = cost.DESIGNS[stage][0], cost.DESIGNS[peer][0]
-        rows.append([ours, its, number(results["peers"][stage]), f"at least {least:g}"])
-    return table(["stage", "its peer", "ratio of requests", "has to be"], rows)
+    names = [(cost.DESIGNS[stage][0], cost.DESIGNS[cost.PEERS[stage]][0], results["peers"][stage]) for stage in results["peers"]]
+    rows = [[stage, peer, number(ratio)] for stage, peer, ratio in names]
+    return table(["stage", "the other", "ratio of requests"], rows) if rows else "None of them is installed."
+
+
+def versions(results):
+    """Which servers were measured, and which were missing."""
+    found = [f"{name} {version}" for name, version in results["versions"].items() if version]
+    missing = [name for name, version in results["versions"].items() if not version]
+    sentence = f"Measured: {', '.join(found)}." if found else ""
+    return f"{sentence} Left out, as not installed: {', '.join(missing)}." if missing else sentence
+
+
+def others_sentences(results):
+    ratio = {stage: rounded(each) for stage, each in results["peers"].items()}
+    if len(ratio) < len(cost.PEERS):
+        return "(Not all of them were installed.)"
+    return OTHERS.format(**{f"to_{cost.PEERS[stage]}": ratio[stage] for stage in ratio})
 
 
 def computing_table(results):
@@ -281,6 +306,8 @@ def filled(template, results, folder):
         "fresh": cost.FRESH,
         "cost": cost_table(results),
         "peers": peers_table(results),
+        "versions": versions(results),
+        "others": others_sentences(results),
         "computing_table": computing_table(results),
         "idle_table": idle_table(results),
         "leaks": leaks_table(results),
@@ -343,14 +370,14 @@ def claims_about_waits(waits, quick):
 def claims_about_speed(results):
     rate = {name: each["rate"]["ratio"] for name, each in results["cost"].items()}
     found = {
-        "3g does 1.2 or more of ForkingTCPServer.": 1 / rate["forking"] >= 1.2,
-        "A thread for each connection is cheaper than a process.": rate["threading"] > 1,
-        "One thread for all is cheaper than a thread for each.": rate["streams"] > rate["threading"],
-        "The loop that forks is faster in C.": rate.get("c", 9) > rate["fork"],
+        "4a answers 4 times as many requests as 3g.": rate["4a"] >= 4,
+        "A thread for each connection is cheaper than a process.": rate["4b"] > 1,
+        "One thread for all is cheaper than a thread for each.": min(rate["4c"], rate["4d"]) > rate["4b"],
+        "3g's loop is faster in C.": rate.get("c", 9) > 1,
     }
-    for stage, (peer, least) in cost.PEERS.items():
-        sentence = f"{stage} answers {least:g} or more of the requests of {cost.DESIGNS[peer][0]}."
-        found[sentence] = results["peers"][stage] >= least
+    for stage, ratio in results["peers"].items():
+        if stage != "4c":  # nginx is in C
+            found[f"{stage} answers more requests than {cost.DESIGNS[cost.PEERS[stage]][0]}, which does more."] = ratio > 1
     if not results["machine"].startswith("1 "):  # with one processor 4e has nothing to gain
         computed = results["computing"]["4e"]["rate"]["ratio"]
         found["4e answers at least as many requests as 4d when handlers compute."] = computed >= 1
