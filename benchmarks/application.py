@@ -11,6 +11,7 @@ FIELDS = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(
 # gunicorn's settings. It ignores names that its version does not know.
 accesslog = "-"  # standard output
 backlog = 1024  # as many as the stages let wait
+keepalive = 0  # as ours: one request for each connection
 control_socket_disable = True  # or two servers would share one file
 
 

@@ -75,9 +75,15 @@ It needs `ab`, which macOS has, and Debian in the package apache2-utils. Without
 """
 
 OTHERS = """\
-In the same rounds ran servers that many people use. With as many workers, or in one thread as 4c and 4d, they answer:
-4a {to_sync} times as many requests as gunicorn's sync workers, 4b {to_gthread} times as many as its threads, 4d {to_uvicorn}
-times as many as uvicorn. 4c answers {to_nginx} times as many as nginx. (`ab` can't ask much faster.)"""
+Servers in production have [these designs](next.md#which-server-is-which), too, and ran beside ours in the same rounds. 4a answers
+{sync} times as many requests as gunicorn's sync workers, 4b {gthread} times as many as its threads, and 4d {uvicorn} times as many
+as uvicorn. 4c answers {nginx} times as many as nginx, which `ab` can't ask any faster.
+
+Are ours better, then? They do less. They receive once, and send everybody the same bytes. The others read each request to its end,
+refuse what is malformed or too large, and log the status of the answer, too. gunicorn and uvicorn call an application. Most can keep
+a connection open for the next request. nginx gives up clients that take too long, and gunicorn replaces workers that hang. Where an
+application works for some milliseconds, all of this hardly matters.\
+"""
 
 CHARTS = {  # a chart's name, and its alternative text
     "latency": "How long the next client waits",
@@ -105,9 +111,9 @@ many. All of them receive the request, write it or (3i and the servers that aren
 same body and close the connection. A latency is that of a whole connection. Half of them take no longer than p50, and 99 of 100 no
 longer than p99. The figures are medians over the rounds, and the ratios are medians of the rounds' ratios.
 
-`ab` is one thread and runs on the same processors. 3a, 4a, 4c, 4d and nginx answer about as fast as it can ask, so the order among
-these says little. 4c asks its selector before each call; 4d's calls try first, and its loop is asked only when there is nothing.
-Which of the two is ahead depends on the load and the machine.
+`ab` is one thread and runs on the same processors. 3a and nginx answer faster than it can ask, 4c and 4d about as fast. So the order
+among these four says little. 4d tries `accept` and `recv` first and asks the kernel what is ready only if there is nothing yet, and 4c
+always asks before. That saves 4d calls and costs it a coroutine: which of the two is ahead depends on the machine and its load.
 
 Why does a connection cost 3g so much? `fork` copies the tables that say where the memory is
 ([fork(2)](https://man7.org/linux/man-pages/man2/fork.2.html)). Then parent and child share each page until one of them writes to
@@ -118,8 +124,9 @@ The stages beside servers of the same design:
 
 {peers}
 
-These ratios are medians of the rounds' ratios, too. {versions} 4a and gunicorn's sync have 4 workers, gthread has one with up to
-{clients} threads. uvicorn has its own parser in Python (h11) and asyncio's loop; with httptools and uvloop, both in C, it is faster.
+These ratios are medians of the rounds' ratios, too. 4a and gunicorn's sync have 4 workers. gthread has one worker with up to {clients}
+threads, nginx one with an event loop. uvicorn has asyncio's own loop and a parser in Python (h11). With uvloop and httptools, both in C,
+it takes about half as much of a processor for a request. {versions}
 
 ## When handlers compute
 
@@ -211,8 +218,9 @@ def latency_table(results):
 
 
 def peers_table(results):
-    names = [(cost.DESIGNS[stage][0], cost.DESIGNS[cost.PEERS[stage]][0], results["peers"][stage]) for stage in results["peers"]]
-    rows = [[stage, peer, number(ratio)] for stage, peer, ratio in names]
+    rows = []
+    for stage, ratio in results["peers"].items():
+        rows.append([cost.DESIGNS[stage][0], cost.DESIGNS[cost.PEERS[stage]][0], number(ratio)])
     return table(["stage", "the other", "ratio of requests"], rows) if rows else "None of them is installed."
 
 
@@ -221,14 +229,13 @@ def versions(results):
     found = [f"{name} {version}" for name, version in results["versions"].items() if version]
     missing = [name for name, version in results["versions"].items() if not version]
     sentence = f"Measured: {', '.join(found)}." if found else ""
-    return f"{sentence} Left out, as not installed: {', '.join(missing)}." if missing else sentence
+    return f"{sentence} Left out, as not installed: {', '.join(missing)}.".strip() if missing else sentence
 
 
 def others_sentences(results):
-    ratio = {stage: rounded(each) for stage, each in results["peers"].items()}
-    if len(ratio) < len(cost.PEERS):
-        return "(Not all of them were installed.)"
-    return OTHERS.format(**{f"to_{cost.PEERS[stage]}": ratio[stage] for stage in ratio})
+    if len(results["peers"]) < len(cost.PEERS):
+        return "(Not all of them are installed here.)"
+    return OTHERS.format(**{cost.PEERS[stage]: rounded(ratio) for stage, ratio in results["peers"].items()})
 
 
 def computing_table(results):
@@ -247,16 +254,16 @@ def idle_table(results):
             rows.append([stage, f"{clients:,}", number(memory), f"{processes:,}", f"{threads:,}", waits])
     if not rows:
         return "Only Linux has these figures."
-    return table(["stage", "silent clients", "MB", "processes", "threads", "a newcomer waits, ms"], rows)
+    return table(["stage", "silent clients", "MiB", "processes", "threads", "a newcomer waits, ms"], rows)
 
 
 def each_idle(results, stage):
-    """What a silent client costs a stage in KB; None where it was not measured."""
+    """What a silent client costs a stage in KiB; None where it was not measured."""
     found = results["idle"].get(stage)
     if not found or found["clients"][-1] == found["clients"][0]:
         return None
     more = found["memory"][-1] - found["memory"][0]
-    return 1000 * more / (found["clients"][-1] - found["clients"][0])
+    return 1024 * more / (found["clients"][-1] - found["clients"][0])
 
 
 def idle_sentence(results):
@@ -264,10 +271,10 @@ def idle_sentence(results):
     if None in costs.values():
         return "(Only Linux shows how much.)"
     return (
-        f"In 3g it is a process, and {rounded(costs['3g'])} KB.\n"
-        f"In 4b it is a thread, and {rounded(costs['4b'])} KB. In 4d it is a coroutine of {rounded(costs['4d'])} KB. In 4c it is a "
-        f"few small objects:\n{rounded(costs['4c'])} KB. (What the kernel needs comes on top, on Linux "
-        "a few KB for a connection, 20 or more for a thread, 100 or more for a process.)"
+        f"In 3g it is a process, and {rounded(costs['3g'])} KiB.\n"
+        f"In 4b it is a thread, and {rounded(costs['4b'])} KiB. In 4d it is a coroutine of {rounded(costs['4d'])} KiB. In 4c it is a "
+        f"few small objects:\n{rounded(costs['4c'])} KiB. (What the kernel needs comes on top, on Linux "
+        "a few KiB for a connection, 20 or more for a thread, 100 or more for a process.)"
     )
 
 
@@ -377,7 +384,9 @@ def claims_about_speed(results):
     }
     for stage, ratio in results["peers"].items():
         if stage != "4c":  # nginx is in C
-            found[f"{stage} answers more requests than {cost.DESIGNS[cost.PEERS[stage]][0]}, which does more."] = ratio > 1
+            found[f"{stage} answers more requests than {cost.DESIGNS[cost.PEERS[stage]][0]}, which does more."] = (
+                ratio > 1
+            )
     if not results["machine"].startswith("1 "):  # with one processor 4e has nothing to gain
         computed = results["computing"]["4e"]["rate"]["ratio"]
         found["4e answers at least as many requests as 4d when handlers compute."] = computed >= 1
