@@ -24,6 +24,7 @@ LINUX = sys.platform == "linux" and "WEBSERVER3_AS_ON_A_MAC" not in os.environ
 BLOCKED = "SI"  # process states: asleep in a system call (ps(1); I is macOS's)
 ZOMBIE = "Z"
 STOPPED = "T"
+LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")  # CONFIG_PROC_CHILDREN
 LISTENING, FIN_WAIT2 = "0A", "05"  # states in /proc/net/tcp
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20  # <linux/netlink.h>, <linux/sock_diag.h>
 # The ends of addresses in /proc/net/tcp, in either byte order: 127.0.0.1, and all addresses
@@ -79,16 +80,22 @@ def snapshot():
 
 
 def children(pid, among=None):
-    """The children of a process, zombies included. For `among` see snapshot()."""
-    if not LINUX:
+    """The children of a process, zombies included. For `among` see snapshot().
+
+    The kernel lists children reliably only while none of them ends (proc_pid_task(5)): if one has ended by the
+    time it is inspected, another may be missing, and the list is read again.
+    """
+    if not (LINUX and LISTS_CHILDREN):
         return [one for one in among or processes() if one.parent == pid]
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")
-        lists = [read(f"/proc/{pid}/task/{thread}/children") for thread in threads]
-    except FileNotFoundError:  # it is gone, or a kernel without CONFIG_PROC_CHILDREN
-        return [one for one in processes() if one.parent == pid]
-    now = (process(child.decode()) for children in lists for child in children.split())
-    return [child for child in now if child]
+    while True:
+        try:
+            threads = os.listdir(f"/proc/{pid}/task")
+            lists = [read(f"/proc/{pid}/task/{thread}/children") for thread in threads]
+        except (FileNotFoundError, ProcessLookupError):
+            return []
+        found = [process(child.decode()) for children in lists for child in children.split()]
+        if None not in found:
+            return found
 
 
 def descendants(pid, among=None):
