@@ -138,11 +138,10 @@ def with_english_links(page, text):
         if path.startswith("https:"):
             return link[0]
         there = os.path.normpath(os.path.join(twin(page), "..", path)) if path else twin(page)
-        english = there.replace(".zh.md", ".md").replace("docs/zh/", "docs/").removesuffix("?lang=zh")
+        english = there.replace(".zh.md", ".md").replace("docs/zh/", "docs/")
         path = os.path.relpath(english, os.path.dirname(page)) if path else ""
         if heading:
-            pages = there.endswith(".md")  # not a step-by-step page, whose numbers are the same
-            heading = "#" + (dict(zip(anchors(there), anchors(english))).get(heading, heading) if pages else heading)
+            heading = "#" + dict(zip(anchors(there), anchors(english))).get(heading, heading)
         return f"{start}{path}{heading}"
 
     return LINK.sub(in_english, text)
