@@ -1,5 +1,6 @@
 """The form of the pages: every block is checked, every link leads somewhere, and all chapters are built alike."""
 
+import json
 import pathlib
 import re
 
@@ -36,7 +37,10 @@ def test_links_lead_somewhere(page):
 
 
 def anchors(page):
-    """The headings of a page, as links name them."""
+    """The headings of a page, as links name them; the steps of a step-by-step page."""
+    if page.suffix == ".html":
+        recording = re.search(r'id="recording"[^>]*>(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
+        return [f"{page.stem}-{number}" for number in range(len(json.loads(recording[1])["frames"]))]
     headings = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
 
