@@ -179,7 +179,7 @@ def descriptors(pid):
     """The open descriptors of a process: a dict from number to what it refers to.
 
     For example {0: '/dev/null', 3: 'socket:[4711]'}: descriptors with equal texts refer to the same socket, also
-    in different processes. Raises FileNotFoundError (Linux) if the process is gone, and Impossible if it is another
+    in different processes. Raises FileNotFoundError (Linux) if the process is ending, and Impossible if it is another
     user's and we may not inspect it: in a container root may lack CAP_SYS_PTRACE (proc_pid_fd(5)).
     """
     targets = {}
@@ -197,6 +197,8 @@ def descriptors(pid):
             with contextlib.suppress(FileNotFoundError):  # closed meanwhile
                 targets[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
     except PermissionError as error:
+        if int(stat(pid)[20]) == 0:  # it has no memory any more, and its descriptors are root's
+            raise FileNotFoundError(f"process {pid} is ending") from None
         raise Impossible(f"another user's process may not be looked into: {error}") from None
     return targets
 
