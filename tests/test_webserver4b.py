@@ -17,7 +17,7 @@ def test_clients_are_answered_at_once_each_by_a_thread(serve):
 
     Hint: Start a thread after accept. It answers and sleeps, and the main thread accepts
     the next client.
-    Again: for n in 1 2 3 4 5; do curl localhost:8888/$n & done; sleep 1; ps -L -p $(pgrep -of {command})
+    Again: for n in 1 2 3 4 5; do curl localhost:8888/$n & done; sleep 1; .venv/bin/python watch3.py --once
     """
     server = serve(delay=LONG)
     before = size(server)
@@ -91,7 +91,7 @@ def test_requests_leave_no_thread_and_no_descriptor(serve):
     """100 requests leave no thread and no descriptor.
 
     Hint: The thread closes its connection, and ends after that.
-    Again: python3 client3.py --max-clients=4 --max-conns=25; ps -L -p $(pgrep -of {command})
+    Again: python3 client3.py --max-clients=4 --max-conns=25; .venv/bin/python watch3.py --once
     """
     server = serve()
     server.ask().wait_for_end()

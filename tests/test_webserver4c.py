@@ -23,8 +23,8 @@ def test_silent_clients_hold_up_nobody_in_one_thread(serve):
     """100 silent clients hold up nobody, and one thread serves them all.
 
     Hint: Call recv only where the selector says that something has come.
-    Again: for n in $(seq 9); do sleep 9 | curl -s telnet://localhost:8888 & done; sleep 1; curl localhost:8888;
-    ps -L -p $(pgrep -d, -f {command})
+    Again: for n in 1 2 3; do sleep 9 | curl -s telnet://localhost:8888 & done; sleep 1; curl localhost:8888;
+    .venv/bin/python watch3.py --once
     """
     server = serve()
     before = size(server)

@@ -71,8 +71,8 @@ def test_silent_clients_hold_up_nobody(serve):
     """100 silent clients hold up nobody, and no thread is made for them.
 
     Hint: A worker awaits what comes from a client, in a task of its own.
-    Again: for n in $(seq 9); do sleep 9 | curl -s telnet://localhost:8888 & done; sleep 1; curl localhost:8888;
-    ps -L -p $(pgrep -d, -f {command})
+    Again: for n in 1 2 3; do sleep 9 | curl -s telnet://localhost:8888 & done; sleep 1; curl localhost:8888;
+    .venv/bin/python watch3.py --once
     """
     server = serve()
     server.wait_until_workers(*PROCESSORS)
@@ -88,7 +88,7 @@ def test_clients_are_answered_at_once_by_the_workers(serve):
     """20 clients are all answered at once, and no process or thread is made for them.
 
     Hint: A worker awaits the delay, and serves others meanwhile.
-    Again: for n in $(seq 9); do curl localhost:8888/$n & done; sleep 1; ps -L -p $(pgrep -d, -f {command})
+    Again: for n in 1 2 3 4 5; do curl localhost:8888/$n & done; sleep 1; .venv/bin/python watch3.py --once
     """
     server = serve(delay=LONG)
     workers = server.wait_until_workers(*PROCESSORS)

@@ -64,7 +64,7 @@ class ObservedProgram(Program):
         return self.children()
 
     def wait_until_zombies(self, count):
-        """Wait until it has `count` zombies; those that sleep first take their delay.
+        """Wait until it has `count` zombies; those that sleep first take their delay. Returns them.
 
         Raises AssertionError if it never has that many, or ends.
         """
@@ -75,6 +75,7 @@ class ObservedProgram(Program):
             self.allowance(),
             seen=lambda: f"{len(self.zombies())} of {len(self.children())} children are zombies",
         )
+        return self.zombies()
 
     # What its processes do
 

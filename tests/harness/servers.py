@@ -140,7 +140,9 @@ class Server(ObservedProgram):
         sockets = {self.listen_socket()}
         if system.LINUX:
             rows = system.tcp(self.port)
-            sockets = {f"socket:[{row.inode}]" for row in rows if (row.state, row.port) == (system.LISTENING, self.port)}
+            sockets = {
+                f"socket:[{row.inode}]" for row in rows if (row.state, row.port) == (system.LISTENING, self.port)
+            }
         found = []
         for process in self.processes():
             with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile

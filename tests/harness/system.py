@@ -126,6 +126,12 @@ def capable(number):
     return bool(int(status("self", "CapEff"), 16) >> number & 1)
 
 
+def exit_status(pid):
+    """The exit status of a zombie, -N if signal N ended it (proc_pid_stat(5)). 0 where that can't be seen, as on macOS."""
+    code = int(stat(pid)[49]) if LINUX else 0
+    return -(code & 127) or code >> 8
+
+
 # What a process uses
 
 
