@@ -7,6 +7,7 @@ import collections
 import os
 import signal
 
+import pytest
 from harness.assertions import (
     assert_no_thread_each,
     assert_not_answered,
@@ -34,9 +35,10 @@ def test_there_is_a_worker_for_each_processor(serve):
     another design.)
     Again: pgrep -f {command}; nproc
     """
-    serve().wait_until_workers(*PROCESSORS)
+    serve().wait_until_workers(*PROCESSORS, why=": this machine has so many processors")
 
 
+@pytest.mark.depends_on("test_there_is_a_worker_for_each_processor")
 def test_each_worker_counts_its_own(serve):
     """Also asked: each worker accepts clients, and counts its own requests.
 
@@ -75,7 +77,7 @@ def test_silent_clients_hold_up_nobody(serve):
     .venv/bin/python watch3.py --once
     """
     server = serve()
-    server.wait_until_workers(*PROCESSORS)
+    server.wait_until_blocked()
     before = size(server)
     silent = connect_silent_clients(server, 100)
     assert body_of(server.ask().wait_for_end()) != b"", mismatch("the answer is empty", "a greeting")
@@ -84,6 +86,7 @@ def test_silent_clients_hold_up_nobody(serve):
         assert_not_answered(client)
 
 
+@pytest.mark.depends_on("test_there_is_a_worker_for_each_processor")
 def test_clients_are_answered_at_once_by_the_workers(serve):
     """20 clients are all answered at once, and no process or thread is made for them.
 
@@ -101,6 +104,7 @@ def test_clients_are_answered_at_once_by_the_workers(serve):
     assert after == workers, mismatch(f"{workers} become {after}", "the workers stay the same")
 
 
+@pytest.mark.depends_on("test_there_is_a_worker_for_each_processor")
 def test_worker_that_is_killed_takes_its_own_clients_along_and_is_replaced(serve):
     """A worker that is killed takes its own clients along, is reaped, and replaced.
 

@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import inspect
 import itertools
+import re
 import shlex
 import sys
 
@@ -16,7 +17,7 @@ from grading.graded import GradedServer, Grading
 from grading.grader import GRADING
 from grading.mutants import MUTANTS
 from grading.verdicts import claim_of
-from harness.stages import DEFAULT_DELAY, STAGES, script_path
+from harness.stages import DEFAULT_DELAY, ROOT, STAGES, script_path
 from harness.waiting import Patience
 
 FAILS = (AssertionError, OSError)  # Unusable is no verdict
@@ -53,6 +54,8 @@ def server_of(script, takes_delay, started):
     A script with a typo breaks no claim: GradedServer raises Unusable if it doesn't listen.
     """
     command = f"{shlex.quote(sys.executable)} {shlex.quote(str(script))} --port {{port}}"
+    if re.search("webserver3[hi]", str(script)):
+        command = f"env PYTHONPATH={shlex.quote(str(ROOT / 'tests/grading'))} {command} exercise:app"
     grading = Grading(command + " --delay {delay}" * takes_delay, port=None, delay=None)
 
     def serve(**options):
@@ -137,6 +140,13 @@ def test_stage_passes_as_itself(stage, grade):
     delay = " --delay {delay}" if stage in DEFAULT_DELAY else ""
     graded = grade(stage, "--server", f"{sys.executable} {script_path(stage)} --port {{port}}{delay}")
     assert graded.wait(120) == 0, graded.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["3h", "3i"])
+@pytest.mark.parametrize("test", claims_of("3h").values())
+def test_server_of_applications_passes_as_3h(stage, test, call):
+    call(test, script_path(stage), takes_delay=False)
 
 
 @pytest.mark.slow

@@ -137,17 +137,18 @@ class Server(ObservedProgram):
 
         They share one, or each has its own (SO_REUSEPORT, socket(7)).
         """
-        sockets = {self.listen_socket()}
-        if system.LINUX:
-            rows = system.tcp(self.port)
-            sockets = {
-                f"socket:[{row.inode}]" for row in rows if (row.state, row.port) == (system.LISTENING, self.port)
-            }
-        found = []
+        sockets, found = self.listening_sockets(), []
         for process in self.processes():
             with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
                 found += [process] if sockets.intersection(system.sockets(process.pid)) else []
         return found
+
+    def listening_sockets(self):
+        """The listening sockets of its port, as system.descriptors() shows them; the first one, except on Linux."""
+        if not system.LINUX:
+            return {self.listen_socket()}
+        rows = system.tcp(self.port)
+        return {f"socket:[{row.inode}]" for row in rows if (row.state, row.port) == (system.LISTENING, self.port)}
 
     def worker_of(self, client):
         """The PID of the worker that has accepted a client; None before one has."""
@@ -162,12 +163,12 @@ class Server(ObservedProgram):
                     return pid
         return None
 
-    def wait_until_workers(self, *counts):
-        """Wait until it has as many workers as one of the counts, all asleep. Returns them."""
+    def wait_until_workers(self, *counts, why=""):
+        """Wait until it has as many workers as one of the counts, all asleep. Returns them. why explains the counts."""
         wanted = " or ".join(map(str, sorted(set(counts))))
         wait_until(
             lambda: len(self.workers()) in counts,
-            f"{wanted} have it: the workers",
+            f"{wanted}, the workers{why}",
             seen=lambda: f"{len(self.workers())} processes besides the parent have the listening socket",
         )
         self.wait_until_blocked()

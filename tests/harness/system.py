@@ -132,6 +132,11 @@ def exit_status(pid):
     return -(code & 127) or code >> 8
 
 
+def has_waited(pid):
+    """Whether a process has waited for a child: the page faults of those are added up (proc_pid_stat(5), Linux)."""
+    return int(stat(pid)[8]) > 0
+
+
 # What a process uses
 
 
