@@ -7,8 +7,6 @@ import functools
 import http.client
 import io
 import os
-import pathlib
-import tempfile
 
 import pytest
 from harness.stages import ROOT
@@ -23,14 +21,6 @@ def server(request, server):
     if request.config.getoption("--server") is not None:
         return server
     return functools.partial(server, "exercise:app", cwd=ROOT / "tests/grading")
-
-
-@pytest.fixture
-def folder():
-    """A folder in which the application leaves files, perhaps as another user than ours."""
-    with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o777)
-        yield pathlib.Path(name)
 
 
 def parsed(answer):
@@ -107,23 +97,23 @@ def test_start_response_may_be_called_late(serve):
     assert (status, body) == (200, b"later\n"), mismatch(f"status {status}, and {body!r}", "200, and b'later\\n'")
 
 
-def test_each_piece_is_sent_at_once(serve, folder):
+def test_each_piece_is_sent_at_once(serve, shared_folder):
     """Each piece of the answer is sent at once, and does not wait for the next.
 
     Hint: Send a piece before you ask the application for another one: do not join them.
     Again: (sleep 2; touch /tmp/wsgi/go) & mkdir -p /tmp/wsgi; rm -f /tmp/wsgi/*; curl -N 'localhost:8888/pieces?/tmp/wsgi'
     """
-    client = serve().ask(f"/pieces?{folder}")
+    client = serve().ask(f"/pieces?{shared_folder}")
     wait_until(
         lambda: b"first\n" in client.receive_available() or client.ended(),
         "the first piece comes, before there is a second",
     )
-    (folder / "go").touch()
+    (shared_folder / "go").touch()
     _, _, body = parsed(client.wait_for_end())
     assert body == b"first\nsecond\n", mismatch(f"the body is {body!r}", "the two pieces")
 
 
-def test_close_is_called(serve, folder):
+def test_close_is_called(serve, shared_folder):
     """What the application returns is closed in the end.
 
     Hint: If it has a method close, call that: when all is sent, and when something fails, too.
@@ -131,8 +121,8 @@ def test_close_is_called(serve, folder):
     """
     server = serve()
     for count, path in enumerate(("/closes", "/fails"), 1):
-        server.ask(f"{path}?{folder}").wait_for_end()
-        wait_until(lambda: len(os.listdir(folder)) == count, f"close is called, for {path}")
+        server.ask(f"{path}?{shared_folder}").wait_for_end()
+        wait_until(lambda: len(os.listdir(shared_folder)) == count, f"close is called, for {path}")
 
 
 def test_request_comes_in_parts(serve):
@@ -193,7 +183,7 @@ def post(client, path, body):
         pass
 
 
-def test_application_that_fails_harms_only_its_client(serve, folder):
+def test_application_that_fails_harms_only_its_client(serve, shared_folder):
     """An application that fails in the midst of its answer harms only its own client.
 
     Hint: Catch what the application raises, close the connection, and end the child: it must
@@ -202,7 +192,7 @@ def test_application_that_fails_harms_only_its_client(serve, folder):
     """
     server = serve()
     for _ in range(3):
-        answer = server.ask(f"/fails?{folder}").wait_for_end()
+        answer = server.ask(f"/fails?{shared_folder}").wait_for_end()
         assert b"first\n" in answer, mismatch(f"the answer is {answer!r}", "what the application gave before it failed")
     _, _, body = parsed(server.ask("/next").wait_for_end())
     assert body == b"You asked for /next\n", mismatch(f"the next client gets {body!r}", "its answer")
@@ -221,7 +211,7 @@ def test_silent_client_holds_up_nobody(serve):
     server.ask().wait_for_answer()
 
 
-def test_20_requests_are_served_at_once(serve, folder):
+def test_20_requests_are_served_at_once(serve, shared_folder):
     """20 requests are in the application at the same time, and all are answered.
 
     Hint: The child has to call the application, not the parent.
@@ -229,7 +219,7 @@ def test_20_requests_are_served_at_once(serve, folder):
     for n in $(seq 20); do curl "localhost:8888/$n?/tmp/wsgi" & done; wait
     """
     server = serve()
-    clients = [server.ask(f"/{n}?{folder}") for n in range(20)]
+    clients = [server.ask(f"/{n}?{shared_folder}") for n in range(20)]
     answers = [client.wait_for_end() for client in clients]
     right = [answer.endswith(b"/%d\n" % n) for n, answer in enumerate(answers)]
     assert all(right), mismatch(f"{right.count(True)} right answers", "20")

@@ -8,7 +8,10 @@ Without --server it only sets the patience.
 import collections
 import functools
 import json
+import os
+import pathlib
 import re
+import tempfile
 
 import pytest
 from grading.graded import GradedServer, Grading
@@ -74,6 +77,14 @@ def server(request):
     if request.config.getoption("--server") is None:
         return functools.partial(StageServer, stage)
     return functools.partial(GradedServer, grading_of(request.config, stage))
+
+
+@pytest.fixture
+def shared_folder():
+    """A folder in which the server may leave files, even as another user than ours."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o777)
+        yield pathlib.Path(name)
 
 
 def stage_of(item):
