@@ -101,7 +101,7 @@ def test_each_piece_is_sent_at_once(serve, shared_folder):
     """Each piece of the answer is sent at once, and does not wait for the next.
 
     Hint: Send a piece before you ask the application for another one: do not join them.
-    Again: (sleep 2; touch /tmp/wsgi/go) & mkdir -p /tmp/wsgi; rm -f /tmp/wsgi/*; curl -N 'localhost:8888/pieces?/tmp/wsgi'
+    Again: mkdir -p /tmp/wsgi; rm -f /tmp/wsgi/*; curl -m 2 -N 'localhost:8888/pieces?/tmp/wsgi'
     """
     client = serve().ask(f"/pieces?{shared_folder}")
     wait_until(

@@ -21,8 +21,12 @@ def test_four_clients_are_answered_at_once_and_the_fifth_waits(serve):
     Again: for n in 1 2 3 4 5; do curl localhost:8888/$n & done; wait
     """
     server = serve(delay=LONG)
-    for client in [server.ask() for _ in range(4)]:
-        client.wait_for_answer()
+    clients = [server.ask() for _ in range(4)]
+
+    def answered():
+        return sum(client.answered() for client in clients)
+
+    wait_until(lambda: answered() == 4, "all are", seen=lambda: f"{answered()} of 4 clients are answered")
     fifth = server.ask()
     try:
         server.wait_until_queued(1, unless=fifth)

@@ -95,14 +95,15 @@ def for_a_script(error):
 class GradedServer(Server):
     """A reader's own server. Raises Unusable, with a sentence for its author, if it can't be graded."""
 
-    last = None  # the one that was started last, if it listens
+    last = None  # the one that was started last, if it listened
 
     def __init__(self, grading, delay=None, limits=None, processes=None, port=None):
-        GradedServer.last = None
+        self.restarted = port is not None
+        if not self.restarted:
+            GradedServer.last = None
         command = grading.words()
         if shutil.which(command[0]) is None:
             raise Unusable(f"There is no program {command[0]!r} that I could start.")
-        self.restarted = port is not None
         port = port or grading.port or free_port()
         if system.listening(port):
             raise Unusable(
@@ -193,6 +194,8 @@ class GradedServer(Server):
         words = shlex.split(self.by_hand)
         while words[0] == "env" or re.match(r"\w+=", words[0]):
             del words[0]
+        if port != 8888:
+            again = re.sub(r"(client3|watch3)\.py", rf"\g<0> --port {port}", again)
         again = fill(again, {"8888": str(port), "{server}": server, "{command}": shlex.quote(" ".join(words))})
         return server, again
 

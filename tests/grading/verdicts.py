@@ -79,6 +79,11 @@ HINTS = [
         "No child is left, and wait fails with ECHILD. The handler has to take that as its end.",
         printed=os.strerror(errno.ECHILD),
     ),
+    Hint(
+        GOES_ON,
+        "Without a free descriptor accept fails (EMFILE). Catch that, and wait until one is free, but not in vain.",
+        printed=os.strerror(errno.EMFILE),
+    ),
     Hint(GOES_ON, "The server has ended, and should go on. What it printed last may say why."),
 ]
 
@@ -120,7 +125,9 @@ def seen(error, server):
         text, _, _ = str(error).partition("\nassert ")
     elif isinstance(error, ConnectionRefusedError):
         text = mismatch("the connection is refused: nobody listens any more", "it is accepted")
-    elif isinstance(error, (ConnectionError, socket.timeout)):
+    elif isinstance(error, socket.timeout):
+        text = mismatch("the listen queue is full, and a client cannot connect", "the server accepts the others")
+    elif isinstance(error, ConnectionError):
         text = mismatch(f"the connection fails: {error.strerror or error}", "it does not")
     elif server and not server.running:  # it was looked at while it ended
         text = mismatch("the server ends", "it goes on")
@@ -133,7 +140,8 @@ def seen(error, server):
 def better_hint(lines, server):
     """The hint that fits a remark and what is seen of the server, whichever claim failed; None without any."""
     for hint in HINTS:
-        if re.search(hint.seen, "\n".join(lines)) and hint.printed in server.output and hint.fits(server):
+        printed = hint.printed.lower() in server.output.lower()
+        if printed and re.search(hint.seen, "\n".join(lines)) and hint.fits(server):
             return hint.text
     return None
 
