@@ -105,6 +105,8 @@ def assert_survives_without_descriptors(serve):
     that comes then; the one that waited it may have dropped.
     """
     server = serve(limits={resource.RLIMIT_NOFILE: 64})
+    server.ask().wait_for_end()  # some runtimes open files at the first request
+    server.wait_until_blocked()
     silent = [server.connect() for _ in range(64 - len(server.descriptors()))]
     wait_until(
         lambda: len(server.descriptors()) == 64,
