@@ -181,10 +181,10 @@ def parse_options():
     parser.add_argument("--stage", choices=STAGES, help="go to this stage")
     parser.add_argument("--solution", action="store_true", help="show what our script changes in this stage, and end")
     options = parser.parse_args()
-    folder = options.file if options.file.is_dir() else options.file.parent
+    folder = options.file if os.path.isdir(options.file) else options.file.parent
     if not folder.is_dir():
         parser.error(f"there is no folder {folder}")
-    if options.file.is_dir() and not options.server:
+    if os.path.isdir(options.file) and not options.server:
         parser.error("name the file of your server, or give --server the command that starts it")
     return options
 
@@ -193,7 +193,7 @@ class Progress:
     """The stage at which a reader is, kept in a file."""
 
     def __init__(self, path, stage):
-        self.file = path / "practise3.stage" if path.is_dir() else path.with_name(f"{path.name}.stage")
+        self.file = path / "practise3.stage" if os.path.isdir(path) else path.with_name(f"{path.name}.stage")
         self.stage = stage or self.read()
 
     def read(self):

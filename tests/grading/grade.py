@@ -145,7 +145,11 @@ def parse_options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", help="where the submissions are; * is filled in")
     parser.add_argument("--stages", type=stages_of, default=STAGES, help="such as 3a,3c-3e")
-    parser.add_argument("--command", required=True, help="starts a server; {folder} {stage} {port} {delay}, and in 3h {application}, else before {port}")
+    parser.add_argument(
+        "--command",
+        required=True,
+        help="starts a server; {folder} {stage} {port} {delay}, and in 3h {application}, else before {port}",
+    )
     parser.add_argument(
         "--claims",
         choices=["all", "behaviour"],

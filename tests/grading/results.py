@@ -56,7 +56,7 @@ def grade(server, stage, *options, check, started=lambda pid: None):
     with contextlib.ExitStack() as opened:
         opened.callback(os.close, results)
         folder = opened.enter_context(tempfile.TemporaryDirectory())  # where claims make theirs
-        os.chmod(folder, 0o755)
+        os.chmod(folder, 0o1777)  # and the server its own: it may be another user
         said = opened.enter_context(tempfile.TemporaryFile())
         command = [sys.executable, "-m", "pytest", f"tests/test_webserver{stage}.py"]
         command += ["--server", command_for(stage, server), f"--results=/dev/fd/{pipe}", *options]

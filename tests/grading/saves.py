@@ -26,7 +26,7 @@ class Sources:
 
     def __init__(self, path):
         self.path = path
-        self.folder = path if path.is_dir() else path.parent
+        self.folder = path if os.path.isdir(path) else path.parent
         self.suspects, self.ignored = set(), set()
         self.states = self.look()
 
