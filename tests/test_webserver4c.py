@@ -79,7 +79,7 @@ def test_requests_at_the_same_time_are_counted(serve):
 def test_waits_at_rest_for_a_free_descriptor(serve):
     """Without a free descriptor it rests. When there are some again, it serves the next client.
 
-    Hint: accept fails then, and the listening socket stays ready: take it out of the
+    Hint: accept fails then, and on Linux the listening socket stays ready: take it out of the
     selector until a connection has closed.
     Again: ulimit -n 64; for n in $(seq 64); do sleep 9 | curl -s telnet://localhost:8888 & done; sleep 5;
     ps -o stat,time -p $(pgrep -of {command}); wait; curl localhost:8888

@@ -137,16 +137,18 @@ class Server(ObservedProgram):
 
         They share one, or each has its own (SO_REUSEPORT, socket(7)).
         """
-        sockets, found = self.listening_sockets(), []
-        for process in self.processes():
+        processes, found = self.processes(), []
+        if not system.LINUX:
+            pids = system.holders(self.listen_socket(), [process.pid for process in processes])
+            return [process for process in processes if process.pid in pids]
+        sockets = self.listening_sockets()
+        for process in processes:
             with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
                 found += [process] if sockets.intersection(system.sockets(process.pid)) else []
         return found
 
     def listening_sockets(self):
-        """The listening sockets of its port, as system.descriptors() shows them; the first one, except on Linux."""
-        if not system.LINUX:
-            return {self.listen_socket()}
+        """The listening sockets of its port, as system.descriptors() shows them (Linux)."""
         rows = system.tcp(self.port)
         return {f"socket:[{row.inode}]" for row in rows if (row.state, row.port) == (system.LISTENING, self.port)}
 
@@ -182,8 +184,8 @@ class Server(ObservedProgram):
         others = [pid for pid in self.workers() if pid != worker]
 
         def stopped():
-            now = [system.process(pid) for pid in others]
-            return all(one.state == system.STOPPED for one in now if one)
+            now = system.snapshot()
+            return all(one.state == system.STOPPED for one in [system.process(pid, now) for pid in others] if one)
 
         try:
             for pid in others:
@@ -203,7 +205,7 @@ class Server(ObservedProgram):
         """
         clients = [self.connect() for _ in range(count)]
         self.wait_while_running(
-            lambda: all(system.accepted(self.port, client.port) for client in clients),
+            lambda: system.accepted(self.port, *(client.port for client in clients)),
             f"{count} clients are accepted",
         )
         self.wait_until_blocked()  # each child in recv, the parent in accept

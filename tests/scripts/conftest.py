@@ -49,17 +49,17 @@ def impatient():
 
 @pytest.fixture
 def watch3():
-    """watch3(option, ...) runs watch3.py with 80 columns and returns what it prints.
+    """watch3(option, ...) runs watch3.py with 80 columns and returns what it prints, in an encoding.
 
     It runs in a fork of this process, which has rich already: importing it takes longer than all the rest.
     """
     pytest.importorskip("rich.live")
 
-    def watch3(*options, status=0):
+    def watch3(*options, status=0, encoding="utf-8"):
         with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
             pid = os.fork()
             if pid == 0:
-                become_watch3(options, output.fileno())
+                become_watch3(options, output.fileno(), encoding)
             _, ended = os.waitpid(pid, 0)
             output.seek(0)
             printed = output.read()
@@ -69,7 +69,7 @@ def watch3():
     return watch3
 
 
-def become_watch3(options, output):
+def become_watch3(options, output, encoding):
     """In a forked child: run watch3.py as a program, with both outputs to a descriptor. Never returns."""
     status = 1
     try:
@@ -77,7 +77,7 @@ def become_watch3(options, output):
         signal.alarm(Patience.seconds)
         for number in (1, 2):
             os.dup2(output, number)
-        sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+        sys.stdout, sys.stderr = (open(number, "w", encoding=encoding, closefd=False) for number in (1, 2))
         os.environ["COLUMNS"] = "80"
         os.environ.pop("FORCE_COLOR", None)
         sys.argv = ["watch3.py", *map(str, options)]

@@ -19,7 +19,16 @@ import pytest
 from harness import system
 from harness.clients import Connection
 from harness.programs import QUICK_DNS, Program
-from harness.stages import ALL_STAGES, DEFAULT_DELAY, LONG, ROOT, STAGES, pieces, script, script_path
+from harness.stages import (
+    ALL_STAGES,
+    DEFAULT_DELAY,
+    LONG,
+    ROOT,
+    STAGES,
+    pieces,
+    script,
+    script_path,
+)
 from harness.waiting import Patience, wait_until
 from marks import LINUX_ONLY
 
@@ -27,14 +36,17 @@ FORKING_STAGES = [stage for stage in STAGES if "3c" <= stage <= "3g"]
 ALONE = ["-I", "-S"]  # no folder of ours, no site-packages
 
 
+TEXTS = {stage: pieces(stage) for stage in STAGES}
+
+
 def having_own(*names):
     """The stages whose functions of these names differ from those of the stage before."""
-    texts = {stage: [pieces(stage).get(name) for name in names] for stage in STAGES}
-    return [stage for before, stage in zip(["", *STAGES], STAGES) if texts.get(before) != texts[stage]]
+    own = {stage: [TEXTS[stage].get(name) for name in names] for stage in STAGES}
+    return [stage for before, stage in zip(["", *STAGES], STAGES) if own.get(before) != own[stage]]
 
 
 STARTS = [*having_own("main"), "3h", "3i"]
-HANDLERS = having_own("handle_request", "show")
+HANDLERS = having_own("RESPONSE", "handle_request", "show")
 
 BAD_OPTIONS = {
     "3a": ["--port=x", "--no-such-option"],
@@ -43,6 +55,7 @@ BAD_OPTIONS = {
     "3i": ["--timeout=0", "--timeout=nan", "--timeout=x", "--max-children=0", "--max-children=1.5"],
     "4a": ["--delay=-1", "--workers=0", "--workers=1000000", "--workers=x"],
     "4b": ["--delay=-1"],
+    "4e": ["--delay=-1", "--workers=0"],
 }  # the other stages parse their options by one of these texts
 
 IMPOSSIBLE = [  # a host, a port
@@ -167,8 +180,8 @@ WITHOUT_FORK = """if True:
 
 def test_missing_fork_is_one_line(start, folder):
     command = [sys.executable, "-c", WITHOUT_FORK]
-    scripts = ["webserver3c.py", "webserver3h.py", "webserver3i.py", "webserver4a.py", "client3.py"]
-    for program in [start(Program, [*command, folder / script]) for script in scripts]:
+    names = ["webserver3c.py", "webserver3h.py", "webserver3i.py", "webserver4a.py", "client3.py"]
+    for program in [start(Program, [*command, folder / name]) for name in names]:
         assert "needs fork. On Windows, use WSL." in only_line(program)
 
 
@@ -250,8 +263,7 @@ def test_survives_closed_stdout(begin, stage):
         with contextlib.closing(Connection(port)) as client:
             client.ask()
             assert client.wait_for_end() == RESPONSE
-    asleep = lambda: all(process.state in system.BLOCKED for process in program.processes())
-    wait_until(asleep, "it is asleep")
+    wait_until(lambda: all(one.state in system.BLOCKED for one in program.processes()), "it is asleep")
     assert_ctrl_c_is_silent(program)
 
 
@@ -308,8 +320,10 @@ def test_misbehaving_clients_cost_no_error_and_no_delay(serve, stage):
 def test_3e_survives_a_misbehaving_client_or_dies_of_its_lesson(serve, misbehave):
     server = serve("3e", delay=LONG)
     misbehave(server)
-    back_in_accept = lambda: server.blocked() and not system.queued(server.port)
-    wait_until(lambda: server.errors or back_in_accept(), "it dies, or is back in accept")
+    wait_until(
+        lambda: server.errors or (server.blocked() and not system.queued(server.port)),
+        "it dies, or is back in accept",
+    )
     if server.errors:
         assert server.wait() == 1
         assert server.errors.count("Traceback") == server.errors.count("InterruptedError") == 1

@@ -5,10 +5,6 @@ import re
 import sys
 
 import pytest
-from harness.programs import Program
-from harness.stages import script_path
-from harness.waiting import wait_until
-
 from application_server import (
     POST,
     STAGE,
@@ -16,6 +12,9 @@ from application_server import (
     assert_reset,
     whole_answer,
 )
+from harness.programs import Program
+from harness.stages import script_path
+from harness.waiting import wait_until
 
 # The request
 
@@ -170,7 +169,7 @@ def test_body_shorter_than_its_length_ends_with_a_reset(wsgi):
 # Applications that fail
 
 
-@pytest.mark.parametrize("path", ["fail", "exit", "never-start", "start-twice", "text"])
+@pytest.mark.parametrize("path", ["fail", "fail-amid?empty", "exit", "never-start", "start-twice", "text"])
 def test_failure_is_a_500_and_a_traceback(wsgi, reported, path):
     status, _, body = wsgi.get(f"/{path}")
     assert status == 500
@@ -221,7 +220,7 @@ def test_invalid_status_is_a_500(wsgi, status):
 
 
 @pytest.mark.parametrize("path", ["/digest", "/catch?ignore", "/catch?wrap", "/catch?read-on"])
-def test_body_that_ends_early_is_a_400_whatever_the_application_does(wsgi, path):
+def test_body_that_ends_early_is_a_400_even_if_that_is_caught(wsgi, path):
     client = wsgi.send(POST.format(path, 10) + "12345")
     client.finish_sending()
     assert whole_answer(client)[0] == 400
@@ -257,7 +256,7 @@ CANNOT_SERVE = {
 def serve_name(start, tmp_path):
     """serve_name(name) starts the WSGI server for an application in a folder with mine.py."""
     (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
-    command = [sys.executable, "-B", script_path(STAGE), "--port", "0"]
+    command = [sys.executable, "-I", "-S", "-B", script_path(STAGE), "--port", "0"]
     return lambda name: start(Program, [*command, name], cwd=tmp_path)
 
 

@@ -7,9 +7,6 @@ import socket
 import time
 
 import pytest
-from harness.waiting import mismatch, wait_until
-from marks import needs
-
 from application_server import (
     CHUNKED,
     GET,
@@ -19,6 +16,8 @@ from application_server import (
     assert_reset,
     whole_answer,
 )
+from harness.waiting import mismatch, wait_until
+from marks import needs
 
 
 def send_thrice(server, client):
@@ -97,6 +96,16 @@ def test_client_that_sends_too_slowly_is_refused(impatient):
         client.close()
 
 
+def test_client_that_sends_fast_and_then_stalls_gains_no_time(impatient):
+    """5 MB are worth ten timeouts, but nobody gets more than one in advance."""
+    client = impatient.send(POST.format("/digest", 10**7))
+    client.send(bytes(5 * 10**6))
+    began = time.monotonic()
+    assert whole_answer(client)[0] == 408
+    assert time.monotonic() - began < 3
+    client.close()
+
+
 def test_silent_client_is_given_up(impatient):
     assert impatient.connect().wait_for_end() == b""
 
@@ -159,7 +168,7 @@ def test_reset_amid_the_answer_is_no_error(wsgi):
 
 @pytest.mark.parametrize("leave", ["close", "reset"])
 @pytest.mark.parametrize("unread", [0, 100_000])  # bytes of a body, twice as long
-def test_absence_of_the_client_is_noticed_at_an_empty_piece(wsgi, reported, leave, unread):
+def test_absent_client_is_noticed_at_an_empty_piece(wsgi, reported, leave, unread):
     path = f"/wait?{leave}-{unread}"
     client = wsgi.send(POST.format(path, 2 * unread) + "x" * unread)
     reported("waiting")
@@ -168,11 +177,30 @@ def test_absence_of_the_client_is_noticed_at_an_empty_piece(wsgi, reported, leav
     assert wsgi.log_line(path).endswith(" ms, client gone")
 
 
+def test_client_that_sends_during_an_empty_piece_is_there(wsgi, reported, tmp_path):
+    client = wsgi.send(POST.format(f"/until?{tmp_path}/file", 4))
+    reported("waiting")
+    client.send(b"body")
+    (tmp_path / "file").touch()
+    assert whole_answer(client)[::2] == (200, b"body")
+    client.close()
+
+
+def test_half_closed_client_gets_its_pieces(wsgi):
+    wsgi.wait_until_children(0)
+    wsgi.stop()  # so that it finds the client's end behind the request
+    client = wsgi.ask("/write")
+    client.finish_sending()
+    wsgi.resume()
+    assert whole_answer(client)[::2] == (200, b"written, returned")
+    client.close()
+
+
 # Requests that do not end
 
 
 @needs("curl")
-def test_ctrl_c_ends_unfinished_requests_and_their_clients_see_it(start, tmp_path):
+def test_clients_see_that_ctrl_c_ends_their_requests(start, tmp_path):
     server = start(ApplicationServer, "--timeout", "0.5")
     url = f"http://127.0.0.1:{server.port}/large?1000x1"
     file = tmp_path / "file"
