@@ -15,6 +15,10 @@ from harness.waiting import mismatch, wait_until
 BODY = b"x" * 300_000  # more than one recv returns
 
 
+def has_files(folder, count):
+    return len(os.listdir(folder)) == count
+
+
 @pytest.fixture
 def server(request, server):
     """Our script is given the application; the command of a graded server names it already."""
@@ -117,12 +121,13 @@ def test_close_is_called(serve, shared_folder):
     """What the application returns is closed in the end.
 
     Hint: If it has a method close, call that: when all is sent, and when something fails, too.
-    Again: mkdir -p /tmp/wsgi; chmod 777 /tmp/wsgi; rm -f /tmp/wsgi/*; curl 'localhost:8888/closes?/tmp/wsgi'; ls /tmp/wsgi
+    Again: mkdir -p /tmp/wsgi; chmod 777 /tmp/wsgi; rm -f /tmp/wsgi/*;
+    curl 'localhost:8888/closes?/tmp/wsgi'; ls /tmp/wsgi
     """
     server = serve()
     for count, path in enumerate(("/closes", "/fails"), 1):
         server.ask(f"{path}?{shared_folder}").wait_for_end()
-        wait_until(lambda: len(os.listdir(shared_folder)) == count, f"close is called, for {path}")
+        wait_until(functools.partial(has_files, shared_folder, count), f"close is called, for {path}")
 
 
 def test_request_comes_in_parts(serve):

@@ -6,6 +6,7 @@ Fork the workers as in 4a, as many as there are processors, and serve as in 4d i
 import collections
 import os
 import signal
+from functools import partial
 
 import pytest
 from harness.assertions import (
@@ -115,7 +116,7 @@ def test_worker_that_is_killed_takes_its_own_clients_along_and_is_replaced(serve
     server = serve()
     workers = server.wait_until_workers(*PROCESSORS)
     clients = [server.connect() for _ in range(8)]
-    accepted = {client: wait_until(lambda: server.worker_of(client), "a worker accepts it") for client in clients}
+    accepted = {each: wait_until(partial(server.worker_of, each), "a worker accepts it") for each in clients}
     killed = accepted[clients[0]]
     os.kill(killed, signal.SIGKILL)
     for client in clients:

@@ -7,7 +7,8 @@ TABLE = [
      "Each request gets its own status and header fields."),
     ("3h", "sends no fields", "for name, value in [*fields, (", "for name, value in [(",
      "The status, the header fields and the body are the application's."),
-    ("3h", "a path of bytes", 'unquote(path, "latin-1")', "unquote_to_bytes(path)", "environ says what was asked, in strings."),
+    ("3h", "a path of bytes", 'unquote(path, "latin-1")', "unquote_to_bytes(path)",
+     "environ says what was asked, in strings."),
     ("3h", "no names of header fields", 'name = f"HTTP_{name}"', "pass", "environ says what was asked, in strings."),
     ("3h", "sends the head too early", "        pieces = application(environ, start_response)\n",
      "        pieces = application(environ, start_response)\n        write(b'')\n",
@@ -30,15 +31,19 @@ TABLE = [
     ("3h", "an application that fails ends its server", "            traceback.print_exc()\n",
      "            os.kill(os.getppid(), signal.SIGKILL)\n",
      "An application that fails in the midst of its answer harms only its own client."),
-    ("3h", "iterative after all", "too.\n        client_connection.close()\n", "too.\n        client_connection.close()\n        signal.pause()\n", "A client that connects and says nothing holds up nobody."),
+    ("3h", "iterative after all", "too.\n        client_connection.close()\n",
+     "too.\n        client_connection.close()\n        signal.pause()\n",
+     "A client that connects and says nothing holds up nobody."),
     ("3h", "one at a time in the application", "        pieces = application(environ, start_response)\n",
      "        import fcntl\n"
      "        lock = open(__file__)\n"
      "        fcntl.flock(lock, fcntl.LOCK_EX)\n"
      "        pieces = application(environ, start_response)\n",
      "20 requests are in the application at the same time, and all are answered."),
-    ("3h", "no handler", "signal.signal(signal.SIGCHLD, grim_reaper)", "pass", "After 100 requests no child, no zombie and no descriptor is left."),
-    ("3h", "the parent forgets a close", "too.\n", "too.\n        os.dup(client_connection.fileno())\n", "After 100 requests no child, no zombie and no descriptor is left."),
+    ("3h", "no handler", "signal.signal(signal.SIGCHLD, grim_reaper)", "pass",
+     "After 100 requests no child, no zombie and no descriptor is left."),
+    ("3h", "the parent forgets a close", "too.\n", "too.\n        os.dup(client_connection.fileno())\n",
+     "After 100 requests no child, no zombie and no descriptor is left."),
     ("3h", "the parent looks at each client", "            pid = os.fork()\n",
      "            client_connection.getpeername() if client_connection.recv(1, socket.MSG_PEEK) else sys.exit()\n"
      "            pid = os.fork()\n",

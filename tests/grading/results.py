@@ -48,9 +48,9 @@ def command_for(stage, server):
 def grade(server, stage, *options, check, started=lambda pid: None):
     """Grade a server, the command that starts it, as a stage. Yields the results, as dicts.
 
-    options are pytest's. check() is called 20 times a second: what it raises ends the grading. started() gets the
-    PID of the grader, the leader of its group, and 0 when that has ended. When the generator is closed or fails, all that it has started has
-    ended.
+    options are pytest's. check() is called 20 times a second: what it raises ends the grading. started() gets the PID
+    of the grader, the leader of its group, and 0 when that has ended. When the generator is closed or fails, all that
+    it has started has ended.
     """
     results, pipe = os.pipe()
     with contextlib.ExitStack() as opened:

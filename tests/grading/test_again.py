@@ -101,7 +101,7 @@ def wait_until_quiet(terminals, seconds):
 
 
 def comparable(output):
-    """Lines without what differs from run to run: ports, PIDs, processor time, the time of day; real time in seconds."""
+    """Lines without what differs from run to run: ports, PIDs, processor time, the hour. Real time in seconds."""
     for line in output.splitlines():
         if not re.match(r"user|sys|port \d+ of", line):
             line = re.sub(r"(\d+)m(\d+\.\d+)s", lambda found: f"{found[1]}m{round(float(found[2]))}s", line)

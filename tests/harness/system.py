@@ -144,7 +144,7 @@ def capable(number):
 
 
 def exit_status(pid):
-    """The exit status of a zombie, -N if signal N ended it (proc_pid_stat(5)). 0 where that can't be seen, as on macOS."""
+    """The exit status of a zombie, -N if signal N ended it (proc_pid_stat(5)). 0 where it is not shown, as on macOS."""
     code = int(stat(pid)[49]) if LINUX else 0
     return -(code & 127) or code >> 8
 
