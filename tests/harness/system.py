@@ -150,6 +150,17 @@ def capable(number):
     return bool(int(status("self", "CapEff"), 16) >> number & 1)
 
 
+def exit_status(pid):
+    """The exit status of a zombie, -N if signal N ended it (proc_pid_stat(5)). 0 where it is not shown, as on macOS."""
+    code = int(stat(pid)[49]) if LINUX else 0
+    return -(code & 127) or code >> 8
+
+
+def has_waited(pid):
+    """Whether a process has waited for a child: the page faults of those are added up (proc_pid_stat(5), Linux)."""
+    return int(stat(pid)[8]) > 0
+
+
 # What a process uses
 
 
@@ -203,7 +214,7 @@ def descriptors(pid):
     """The open descriptors of a process: a dict from number to what it refers to.
 
     For example {0: '/dev/null', 3: 'socket:[4711]'}: descriptors with equal texts refer to the same socket, also
-    in different processes. Raises FileNotFoundError (Linux) if the process is gone, and Impossible if it is another
+    in different processes. Raises FileNotFoundError (Linux) if the process is ending, and Impossible if it is another
     user's and we may not inspect it: in a container root may lack CAP_SYS_PTRACE (proc_pid_fd(5)).
     """
     if not LINUX:
@@ -214,6 +225,8 @@ def descriptors(pid):
             with contextlib.suppress(FileNotFoundError):  # closed meanwhile
                 targets[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
     except PermissionError as error:
+        if int(stat(pid)[20]) == 0:  # it has no memory any more, and its descriptors are root's
+            raise FileNotFoundError(f"process {pid} is ending") from None
         raise Impossible(f"another user's process may not be looked into: {error}") from None
     return targets
 
