@@ -619,7 +619,7 @@ class Picture:
             return
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
         widths = {"client": CLIENT_WIDTH, "port": 5, "client end": 11, "server end": 12}
-        for heading, width in {**widths, "copies of its descriptor": None}.items():
+        for heading, width in {**widths, "descriptors": None}.items():
             table.add_column(heading, width=width, no_wrap=True)
         for connection in self.look.connections[:rows]:
             ends = [one.state if one else "-" for one in (connection.client, connection.server)]

@@ -1,7 +1,9 @@
-"""What a connection costs: all designs side by side, loaded by ab(1)."""
+"""What a connection costs: the stages and the servers that people use side by side, loaded by ab(1)."""
 
 import contextlib
 import csv
+import importlib.metadata
+import os
 import re
 import shutil
 import statistics
@@ -14,7 +16,7 @@ from harness.stages import ALL_STAGES, ROOT, script_path
 from harness.waiting import mismatch
 
 CLIENTS = 6  # at a time: as many as the listen queue of 3a and 3c lets wait
-LEAST, MOST = 100, 500  # requests in a turn; to warm up LEAST
+LEAST, MOST = 100, 500  # requests in a turn; to warm up twice LEAST
 SECONDS = 0.1  # of load, about, in a turn
 ROUNDS = 40
 FRESH = 10  # rounds after which all servers are restarted: 3c keeps a zombie for each client
@@ -22,39 +24,68 @@ DESIGNS = {  # name in the tables, how it serves
     "3a": ("`webserver3a.py`", "one client at a time"),
     "3c": ("`webserver3c.py --delay 0`", "a process for each"),
     "3g": ("`webserver3g.py`", "a process for each"),
+    "c": ("3g's loop in C", "a process for each"),
+    "3h": ("`webserver3h.py`", "a process for each, HTTP, WSGI"),
     "3i": ("`webserver3i.py`", "a process for each, HTTP, WSGI"),
     "4a": ("`webserver4a.py`", "4 workers, each one client at a time"),
+    "sync": ("gunicorn, sync", "4 workers, each one client at a time, HTTP, WSGI"),
     "4b": ("`webserver4b.py`", "a thread for each"),
+    "gthread": ("gunicorn, gthread", "a thread for each, from a pool, HTTP, WSGI"),
     "4c": ("`webserver4c.py`", "one thread for all"),
+    "nginx": ("nginx", "one thread for all, HTTP"),
     "4d": ("`webserver4d.py`", "one thread for all"),
+    "uvicorn": ("uvicorn", "one thread for all, HTTP, ASGI"),
     "4e": ("`webserver4e.py`", "a worker for each processor"),
-    "forking": ("`socketserver.ForkingTCPServer`", "a process for each"),
-    "threading": ("`socketserver.ThreadingTCPServer`", "a thread for each"),
-    "http": ("`http.server.ThreadingHTTPServer`", "a thread for each, HTTP"),
-    "loop": ("the shortest `selectors` loop", "one thread for all"),
-    "streams": ("bare `asyncio` streams", "one thread for all"),
-    "fork": ("the shortest loop that forks", "a process for each"),
-    "c": ("the shortest loop that forks, in C", "a process for each"),
+    "nginxes": ("nginx, several workers", "a worker for each processor, HTTP"),
+    "uvicorns": ("uvicorn, several workers", "a worker for each processor, HTTP, ASGI"),
 }
-PEERS = {  # of a stage: a design, and the ratio of requests to it that the stage must reach
-    "4a": ("3g", 4),
-    "4b": ("threading", 1),
-    "4c": ("loop", 0.9),
-    "4d": ("streams", 0.95),
-}
+PEERS = {"4a": "sync", "4b": "gthread", "4c": "nginx", "4d": "uvicorn", "4e": "uvicorns"}  # of the same design
+FOLDER = ROOT / "benchmarks"  # has the application and the settings of the others
 
 
 def commands(folder):
-    """The command that starts each of DESIGNS. The program in C goes into a folder; it is left out without cc."""
-    others = [sys.executable, ROOT / "benchmarks/others.py"]
-    found = {name: [*others, name, "{port}"] for name in DESIGNS}
-    for stage in DESIGNS.keys() & ALL_STAGES:
-        found[stage] = [sys.executable, script_path(stage), "--port", "{port}"]
+    """The command that starts each of DESIGNS, in the folder FOLDER; those are left out that are not installed.
+
+    The program in C and nginx's settings go into `folder`.
+    """
+    found = {stage: [sys.executable, script_path(stage), "--port", "{port}"] for stage in DESIGNS.keys() & ALL_STAGES}
     found["3c"] += ["--delay", "0"]
-    found["c"] = [folder / "server3g", "{port}"]
+    found["3h"] += ["application:wsgi"]
     compiler = ["cc", "-O2", "-o", folder / "server3g", ROOT / "tests/grading/servers/server3g.c"]
-    if not shutil.which("cc") or subprocess.run(compiler).returncode != 0:
-        del found["c"]
+    if shutil.which("cc") and subprocess.run(compiler).returncode == 0:
+        found["c"] = [folder / "server3g", "{port}"]
+    installed, one, all_of_them = versions(), "1", str(os.cpu_count() or 1)
+    if installed["gunicorn"]:
+        gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:application", "-b", "127.0.0.1:{port}"]
+        found["sync"] = [*gunicorn, "-k", "sync", "-w", "4", "application:wsgi"]
+        found["gthread"] = [*gunicorn, "-k", "gthread", "-w", one, "--threads", str(CLIENTS), "application:wsgi"]
+    for name, workers in (("uvicorn", one), ("uvicorns", all_of_them)):
+        if installed["uvicorn"]:  # with nothing that may be installed besides
+            uvicorn = [sys.executable, "-m", "uvicorn", "--port", "{port}", "--loop", "asyncio", "--http", "h11"]
+            found[name] = [*uvicorn, "--workers", workers, "--backlog", "1024", "application:asgi"]
+    for name, workers in (("nginx", one), ("nginxes", all_of_them)):
+        if installed["nginx"]:
+            settings = (FOLDER / "nginx.conf").read_text(encoding="utf-8")
+            settings = settings.replace("{folder}", str(folder)).replace("{workers}", workers)
+            begin = 'printf %s "$2" >"$1" && exec "$0" -c "$1"'
+            found[name] = ["sh", "-c", begin, nginx(), folder / f"{name}.conf", settings]
+    return {name: found[name] for name in DESIGNS if name in found}
+
+
+def nginx():
+    """Where nginx is, or None. Debian has it in a folder that is not in every user's PATH."""
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+
+
+def versions():
+    """The installed versions of the servers that people use, None for one that is missing."""
+    found = {"nginx": None, "gunicorn": None, "uvicorn": None}
+    if nginx():
+        printed = subprocess.run([nginx(), "-v"], stderr=subprocess.PIPE, encoding="utf-8").stderr
+        found["nginx"] = printed.strip().rpartition("/")[2]
+    for name in ("gunicorn", "uvicorn"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
     return found
 
 
@@ -90,8 +121,9 @@ def compare(commands, rounds, step):
         with contextlib.ExitStack() as started:
             servers, requests = {}, {}
             for name, command in commands.items():
-                servers[name] = Server(command, stdout=subprocess.DEVNULL)
+                servers[name] = Server(command, stdout=subprocess.DEVNULL, cwd=FOLDER)
                 started.callback(servers[name].kill)
+                load(servers[name].port, LEAST)  # some listen before they are ready
                 rate, _, _ = load(servers[name].port, LEAST)
                 requests[name] = min(max(LEAST, round(rate * SECONDS)), MOST)
             for number in range(begin, min(begin + FRESH, rounds)):
@@ -118,10 +150,9 @@ def summary(results, reference="3g"):
 
 
 def to_peers(results):
-    """For each of PEERS, the median over the rounds of the ratio of its requests to its peer's."""
+    """For each of PEERS that is installed, the median over the rounds of the ratio of its stage's requests to its own."""
     return {
-        stage: statistics.median(
-            ours[0] / its[0] for ours, its in zip(results[stage], results[peer])
-        )
-        for stage, (peer, _) in PEERS.items()
+        stage: statistics.median(ours[0] / its[0] for ours, its in zip(results[stage], results[peer]))
+        for stage, peer in PEERS.items()
+        if peer in results
     }

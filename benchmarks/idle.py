@@ -49,7 +49,7 @@ def time_of_newcomers(port):
 
 
 def of_stage(stage, most, step):
-    """Measure a stage. Returns a dict of lists: silent clients, MB, processes, threads, and a newcomer's ms.
+    """Measure a stage. Returns a dict of lists: silent clients, MiB, processes, threads, and a newcomer's ms.
 
     Stops at the first count at which a newcomer isn't served (recorded as None). step() is called after each count.
     Raises AssertionError if the server does not accept its clients.
@@ -63,7 +63,7 @@ def of_stage(stage, most, step):
         for count in counts(stage, most):
             connect(stage, server, clients, count)
             pids = [server.pid, *(one.pid for one in system.descendants(server.pid))]
-            memory = round(sum(map(system.proportional_memory, pids)) / 1000, 1)
+            memory = round(sum(map(system.proportional_memory, pids)) / 1024, 1)  # MiB
             threads = sum(map(system.threads, pids))
             newcomer = time_of_newcomers(server.port)
             for name, value in zip(names, (count, memory, len(pids), threads, newcomer)):

@@ -72,10 +72,6 @@ def all_stages(rounds, step):
     """For each stage, a dict from the number of slow clients to the median wait in milliseconds."""
     results = {}
     for stage in ("3b", "3c", "3g"):
-        found = [
-            behind_3b(step) if stage == "3b" else beside(stage, step) for _ in range(rounds)
-        ]
-        results[stage] = {
-            slow: 1000 * statistics.median(each[slow] for each in found) for slow in found[0]
-        }
+        found = [behind_3b(step) if stage == "3b" else beside(stage, step) for _ in range(rounds)]
+        results[stage] = {slow: 1000 * statistics.median(each[slow] for each in found) for slow in found[0]}
     return results

@@ -38,6 +38,10 @@ Why is 4e not ahead of all? The client that asks needs a processor, too. And wor
 each client wakes all that wait, and [all but one find nothing](4e.md#why). Where the handlers compute, that hardly matters: 4d has
 one processor, however many there are, and 4e has all of them. It answers {computing} times as many requests as 4d.
 
+## The servers that people use
+
+{others}
+
 ## Keeping
 
 {idle_chart}
@@ -61,13 +65,24 @@ Every design has its own price, and these are the bills.
 
 These figures are from {machine}, on {date}. [The report](../benchmarks/results/report.md) has all the others,
 and says how they came about. Yours will differ. With the environment of the README's test command, this
-takes about five minutes, and writes `benchmarks/my-results/report.md`:
+takes about six minutes, and writes `benchmarks/my-results/report.md`:
 
 ```sh
-.venv/bin/pip install --quiet matplotlib tqdm && .venv/bin/python benchmarks/run.py
+.venv/bin/pip install --quiet matplotlib tqdm gunicorn uvicorn && .venv/bin/python benchmarks/run.py
 ```
 
-It needs `ab`, which macOS has, and Debian in the package apache2-utils.
+It needs `ab`, which macOS has, and Debian in the package apache2-utils. Without nginx (Debian: nginx-light) it leaves nginx out.
+"""
+
+OTHERS = """\
+Servers in production have [these designs](next.md#which-server-is-which), too, and ran beside ours in the same rounds. 4a answers
+{sync} times as many requests as gunicorn's sync workers, 4b {gthread} times as many as its threads, and 4d {uvicorn} times as many
+as uvicorn. 4c answers {nginx} times as many as nginx, which `ab` can't ask any faster.
+
+Are ours better, then? They do less. They receive once, and send everybody the same bytes. The others read each request to its end,
+refuse what is malformed or too large, and log the status of the answer, too. gunicorn and uvicorn call an application. Most can keep
+a connection open for the next request. nginx gives up clients that take too long, and gunicorn replaces workers that hang. Where an
+application works for some milliseconds, all of this hardly matters.\
 """
 
 CHARTS = {  # a chart's name, and its alternative text
@@ -92,22 +107,26 @@ Measured on {machine}, on {date}. [results.json](results.json) has the figures.
 
 `ab` keeps {clients} clients asking, as many as the listen queue of 3a and 3c lets wait. There are {rounds} rounds. In each one
 every server is loaded for about {seconds:g} s. After every {fresh} rounds all are started anew, so that the zombies of 3c don't get too
-many. All of them receive the request, show it or (3i, `http.server`) a line about it, answer with the same body and close the
-connection. `ab` is one thread and runs on the same processors: 3a answers faster than it can ask. A latency is that of a whole
-connection. Half of them take no longer than p50, and 99 of 100 no longer than p99. The figures are medians over the rounds, and
-the ratios are medians of the rounds' ratios.
+many. All of them receive the request, write it or (3i and the servers that aren't ours) a line about it to `/dev/null`, answer with the
+same body and close the connection. A latency is that of a whole connection. Half of them take no longer than p50, and 99 of 100 no
+longer than p99. The figures are medians over the rounds, and the ratios are medians of the rounds' ratios.
+
+`ab` is one thread and runs on the same processors. 3a and nginx answer faster than it can ask, 4c and 4d about as fast. So the order
+among these four says little. 4d tries `accept` and `recv` first and asks the kernel what is ready only if there is nothing yet, and 4c
+always asks before. That saves 4d calls and costs it a coroutine: which of the two is ahead depends on the machine and its load.
 
 Why does a connection cost 3g so much? `fork` copies the tables that say where the memory is
 ([fork(2)](https://man7.org/linux/man-pages/man2/fork.2.html)). Then parent and child share each page until one of them writes to
 it, and the kernel copies that page: a *page fault*. A Python process writes to many pages. It takes the kernel about as long to
-end a child as to make one. Reaping is cheap. Leaving out `argparse` and the signal handler gives 3g about a tenth more requests,
-and takes `--help` and the lesson from the reader.
+end a child as to make one. Reaping is cheap.
 
-A stage is to keep up with a peer that does the same work:
+The stages beside servers of the same design:
 
 {peers}
 
-These ratios are medians of the rounds' ratios, too.
+These ratios are medians of the rounds' ratios, too. 4a and gunicorn's sync have 4 workers. gthread has one worker with up to {clients}
+threads, nginx one with an event loop. uvicorn has asyncio's own loop and a parser in Python (h11). With uvloop and httptools, both in C,
+it takes about half as much of a processor for a request. {versions}
 
 ## When handlers compute
 
@@ -200,10 +219,23 @@ def latency_table(results):
 
 def peers_table(results):
     rows = []
-    for stage, (peer, least) in cost.PEERS.items():
-        ours, its = cost.DESIGNS[stage][0], cost.DESIGNS[peer][0]
-        rows.append([ours, its, number(results["peers"][stage]), f"at least {least:g}"])
-    return table(["stage", "its peer", "ratio of requests", "has to be"], rows)
+    for stage, ratio in results["peers"].items():
+        rows.append([cost.DESIGNS[stage][0], cost.DESIGNS[cost.PEERS[stage]][0], number(ratio)])
+    return table(["stage", "the other", "ratio of requests"], rows) if rows else "None of them is installed."
+
+
+def versions(results):
+    """Which servers were measured, and which were missing."""
+    found = [f"{name} {version}" for name, version in results["versions"].items() if version]
+    missing = [name for name, version in results["versions"].items() if not version]
+    sentence = f"Measured: {', '.join(found)}." if found else ""
+    return f"{sentence} Left out, as not installed: {', '.join(missing)}.".strip() if missing else sentence
+
+
+def others_sentences(results):
+    if len(results["peers"]) < len(cost.PEERS):
+        return "(Not all of them are installed here.)"
+    return OTHERS.format(**{cost.PEERS[stage]: rounded(ratio) for stage, ratio in results["peers"].items()})
 
 
 def computing_table(results):
@@ -222,16 +254,16 @@ def idle_table(results):
             rows.append([stage, f"{clients:,}", number(memory), f"{processes:,}", f"{threads:,}", waits])
     if not rows:
         return "Only Linux has these figures."
-    return table(["stage", "silent clients", "MB", "processes", "threads", "a newcomer waits, ms"], rows)
+    return table(["stage", "silent clients", "MiB", "processes", "threads", "a newcomer waits, ms"], rows)
 
 
 def each_idle(results, stage):
-    """What a silent client costs a stage in KB; None where it was not measured."""
+    """What a silent client costs a stage in KiB; None where it was not measured."""
     found = results["idle"].get(stage)
     if not found or found["clients"][-1] == found["clients"][0]:
         return None
     more = found["memory"][-1] - found["memory"][0]
-    return 1000 * more / (found["clients"][-1] - found["clients"][0])
+    return 1024 * more / (found["clients"][-1] - found["clients"][0])
 
 
 def idle_sentence(results):
@@ -239,10 +271,10 @@ def idle_sentence(results):
     if None in costs.values():
         return "(Only Linux shows how much.)"
     return (
-        f"In 3g it is a process, and {rounded(costs['3g'])} KB.\n"
-        f"In 4b it is a thread, and {rounded(costs['4b'])} KB. In 4d it is a coroutine of {rounded(costs['4d'])} KB. In 4c it is a "
-        f"few small objects:\n{rounded(costs['4c'])} KB. (What the kernel needs comes on top, on Linux "
-        "a few KB for a connection, 20 or more for a thread, 100 or more for a process.)"
+        f"In 3g it is a process, and {rounded(costs['3g'])} KiB.\n"
+        f"In 4b it is a thread, and {rounded(costs['4b'])} KiB. In 4d it is a coroutine of {rounded(costs['4d'])} KiB. In 4c it is a "
+        f"few small objects:\n{rounded(costs['4c'])} KiB. (What the kernel needs comes on top, on Linux "
+        "a few KiB for a connection, 20 or more for a thread, 100 or more for a process.)"
     )
 
 
@@ -281,6 +313,8 @@ def filled(template, results, folder):
         "fresh": cost.FRESH,
         "cost": cost_table(results),
         "peers": peers_table(results),
+        "versions": versions(results),
+        "others": others_sentences(results),
         "computing_table": computing_table(results),
         "idle_table": idle_table(results),
         "leaks": leaks_table(results),
@@ -343,14 +377,16 @@ def claims_about_waits(waits, quick):
 def claims_about_speed(results):
     rate = {name: each["rate"]["ratio"] for name, each in results["cost"].items()}
     found = {
-        "3g does 1.2 or more of ForkingTCPServer.": 1 / rate["forking"] >= 1.2,
-        "A thread for each connection is cheaper than a process.": rate["threading"] > 1,
-        "One thread for all is cheaper than a thread for each.": rate["streams"] > rate["threading"],
-        "The loop that forks is faster in C.": rate.get("c", 9) > rate["fork"],
+        "4a answers 4 times as many requests as 3g.": rate["4a"] >= 4,
+        "A thread for each connection is cheaper than a process.": rate["4b"] > 1,
+        "One thread for all is cheaper than a thread for each.": min(rate["4c"], rate["4d"]) > rate["4b"],
+        "3g's loop is faster in C.": rate.get("c", 9) > 1,
     }
-    for stage, (peer, least) in cost.PEERS.items():
-        sentence = f"{stage} answers {least:g} or more of the requests of {cost.DESIGNS[peer][0]}."
-        found[sentence] = results["peers"][stage] >= least
+    for stage, ratio in results["peers"].items():
+        if stage != "4c":  # nginx is in C
+            found[f"{stage} answers more requests than {cost.DESIGNS[cost.PEERS[stage]][0]}, which does more."] = (
+                ratio > 1
+            )
     if not results["machine"].startswith("1 "):  # with one processor 4e has nothing to gain
         computed = results["computing"]["4e"]["rate"]["ratio"]
         found["4e answers at least as many requests as 4d when handlers compute."] = computed >= 1

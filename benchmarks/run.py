@@ -1,12 +1,15 @@
 """Measure what each design costs, and write tables (Markdown) and charts (SVG) of it.
 
-Type    python3 benchmarks/run.py               and wait for about five minutes:
+Type    python3 benchmarks/run.py               and wait for about six minutes:
         benchmarks/my-results/report.md is what came out.
 Try     --quick     to see in a minute that everything works. Its figures mean
         little.
+        --publish   to measure for docs/costs.md and benchmarks/results. The
+        figures of docs/zh/costs.md are then to be copied by hand.
 Expect  The progress, then the claims that have to hold on every machine, and
         whether they do. The exit status is 0 if all of them hold, else 1.
-Note    It needs ab and the Python packages matplotlib and tqdm. It loads this
+Note    It needs ab and the Python packages matplotlib and tqdm. nginx, gunicorn
+        and uvicorn are measured, too, where they are installed. It loads this
         machine only. A quiet machine gives steadier figures.
 """
 
@@ -71,9 +74,8 @@ def measure(quick):
             "quick": quick,
             "cost": cost.summary(turns),
             "peers": cost.to_peers(turns),
-            "computing": part(
-                "handlers compute", computed, computing.compare, pathlib.Path(folder), computed
-            ),
+            "versions": cost.versions(),
+            "computing": part("handlers compute", computed, computing.compare, pathlib.Path(folder), computed),
             "idle": part("idle clients", idle.steps(silent), idle.all_stages, silent),
             "leaks": part("what leaks", stages, leaks.all_stages, clients),
             "latency": part("latency", measured, latency.all_stages, waits),
@@ -87,9 +89,7 @@ def part(name, steps, function, *arguments):
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="measure very little")
     parser.add_argument(
         "--publish",

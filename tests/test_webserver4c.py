@@ -72,7 +72,7 @@ def test_requests_at_the_same_time_are_counted(serve):
 def test_waits_at_rest_for_a_free_descriptor(serve):
     """Without a free descriptor it goes on, without working in vain.
 
-    Hint: accept fails then, and the listening socket stays ready: take it out of the
+    Hint: accept fails then, and on Linux the listening socket stays ready: take it out of the
     selector until a connection has closed.
     Again: ulimit -n 64 before the server starts, and 64 silent clients
     """

@@ -71,7 +71,8 @@ class ObservedProgram(Program):
 
     def blocked(self):
         """Whether it and all its children are asleep in a system call, or zombies."""
-        family = [system.process(self.pid), *system.children(self.pid)]
+        now = system.snapshot()
+        family = [system.process(self.pid, now), *system.children(self.pid, now)]
         return None not in family and all(one.state in system.BLOCKED + system.ZOMBIE for one in family)
 
     def wait_until_blocked(self):

@@ -132,7 +132,7 @@ class Server(ObservedProgram):
         """The PIDs of its other processes that can accept: they have its listening socket."""
         listen_socket = self.listen_socket()
         others = [process.pid for process in self.processes() if process.pid != self.pid]
-        return [pid for pid in others if listen_socket in system.sockets(pid)]
+        return system.holders(listen_socket, others)
 
     def wait_until_workers(self, count):
         """Wait until it has `count` workers, all asleep. Returns them."""
@@ -148,8 +148,8 @@ class Server(ObservedProgram):
         others = [pid for pid in self.workers() if pid != worker]
 
         def stopped():
-            now = [system.process(pid) for pid in others]
-            return all(one.state == system.STOPPED for one in now if one)
+            now = system.snapshot()
+            return all(one.state == system.STOPPED for one in [system.process(pid, now) for pid in others] if one)
 
         try:
             for pid in others:
@@ -169,7 +169,7 @@ class Server(ObservedProgram):
         """
         clients = [self.connect() for _ in range(count)]
         self.wait_while_running(
-            lambda: all(system.accepted(self.port, client.port) for client in clients),
+            lambda: system.accepted(self.port, *(client.port for client in clients)),
             f"{count} clients are accepted",
         )
         self.wait_until_blocked()  # each child in recv, the parent in accept

@@ -1,4 +1,4 @@
-"""Follow a page as a reader does, and compare what the terminals show with what the page says they show."""
+"""Follow a page as a reader does, and compare its blocks with what the terminals show."""
 
 import importlib.util
 import os
@@ -15,40 +15,39 @@ from pages.adaptation import as_on_page, for_this_run
 from pages.blocks import PROMPTS, Step, blocks, lines_of, steps
 from pages.matching import PLACEHOLDER, match, repaired
 from pages.sources import as_in_scripts, patched
-from pages.terminals import Terminals, idle
+from pages.terminals import IDLE, Terminals
 
 # Commands that only look. They are typed again until they show what the page does, as they may come too early; and
 # what follows on the page holds without them.
-LOOKS = ("ps ", "ss ", "lsof ", ".venv/bin/python watch3.py")
+LOOKS = ("ps ", "ss ", "lsof ", "ulimit -a", ".venv/bin/python watch3.py")
 
 
-def followed(page, port=0, go_on=False):
-    """Follow a page on a port, or a free one, up to its first error unless go_on.
+def followed(page, port=0, go_on=False, shell="bash"):
+    """Follow a page on a port, or a free one, in a shell, up to its first error unless go_on.
 
     Returns the Run and the lines that the page should have. Raises Impossible if all pages need a missing program.
     """
-    needed = ["curl", "ps", *["setpriv"] * (system.LINUX and os.getuid() == 0)]  # see shell()
+    needed = [shell, "curl", "ps", *["setpriv"] * (system.LINUX and os.getuid() == 0)]  # see shell()
     if missing := [name for name in needed if not available(name)]:
         raise Impossible(f"there is no {', '.join(missing)}")
     with tempfile.TemporaryDirectory() as folder:
         for script in ROOT.glob("*.py"):
             shutil.copy(script, folder)
-        run = Run(page, port or free_port(), folder)
+        run = Run(page, port or free_port(), folder, shell)
         return run, run.follow(go_on)
 
 
 class Run:
     """A page that is followed from top to bottom, on a port, in terminals of its own.
 
-    folder holds the scripts. untrue lists what the page says wrongly, left_out the blocks that could not be run, and
-    why.
+    folder holds the scripts. untrue lists the errors of the page, left_out the blocks that could not be run, and why.
     """
 
-    def __init__(self, page, port, folder):
+    def __init__(self, page, port, folder, shell="bash"):
         self.page = page
         self.port = port
         self.folder = folder
-        self.terminals = Terminals(folder)
+        self.terminals = Terminals(folder, shell)
         self.values = {}  # of the placeholders, see match()
         self.prompts = {}  # whether each terminal is at a prompt, as the page has it
         self.untrue = []
@@ -129,6 +128,7 @@ class Run:
     def missing(self, block, todo):
         """What a block needs and this run lacks: programs and libraries, or something that was left out before."""
         missing = [mark for mark in block.marks if not available(mark)]
+        missing += {"bash"}.intersection(block.marks) - {self.terminals.shell}
         if self.left_out:
             missing += [f"command in {name}" for name in self.owed]
             typed = PLACEHOLDER.findall("\n".join(line for step in todo for line in step.typed))
@@ -145,7 +145,8 @@ class Run:
             return
         for name, terminal in self.terminals.items():
             if owed.get(name) and not terminal.ready:
-                terminal.interrupt()
+                terminal.type(["^C"])
+                wait_until(lambda terminal=terminal: terminal.ready, "^C brings the prompt back")
         self.wait_until_idle()
         for name, prompt in owed.items():
             terminal = self.terminals.get(name)
@@ -191,7 +192,7 @@ class Run:
     def poll(self, terminal, step, any_order):
         """Check a step. Returns whether it is true, and the values of the placeholders; None if neither is certain yet.
 
-        Types a command that only looks again if it has shown something else.
+        If a command that only looks shows something else, it is typed again.
         """
         ready = terminal.ready  # read before the lines: if it is, they are complete
         values = match(step.output, as_on_page(terminal.lines, self.port), self.values, any_order)
@@ -219,7 +220,8 @@ class Run:
         return Step(step.typed, output, terminal.ready)
 
     def idle(self):
-        return idle(self.terminals.census())
+        """Whether nothing more happens before somebody types or a timer expires."""
+        return all(one.state in IDLE for one in self.terminals.census())
 
     def wait_until_idle(self):
         wait_until(self.idle, "all programs in the terminals are idle")

@@ -53,7 +53,7 @@ def test_table_of_stages_has_every_chapter_in_its_order():
 
 
 def parts(page):
-    """A dict from the headings of a chapter's parts to their text; '' is the heading of what precedes them."""
+    """A dict from the headings of a chapter's parts to their text. '' is the heading of its start."""
     before, *rest = re.split(r"^## (.*)\n", read(page), flags=re.MULTILINE)
     return {"": before, **dict(zip(rest[::2], rest[1::2]))}
 

@@ -11,7 +11,7 @@ import pytest
 from harness import system
 from harness.programs import Program
 from harness.stages import ROOT
-from marks import needs
+from marks import LINUX_ONLY, needs
 from pages import run
 from pages.blocks import PAGES, PROMPTS, blocks
 from pages.run import followed
@@ -153,6 +153,7 @@ def test_nothing_is_reported_for_a_correct_page(page):
     assert followed(page(TRUE))[0].untrue == []
 
 
+@LINUX_ONLY  # elsewhere orphans are init's
 def test_no_process_is_left(page):
     before = {child.pid for child in system.children(os.getpid())}
     run, _ = followed(page("**Terminal 1**\n```console\n$ sleep 600 &\n[1] 10101\n$\n```\n"))

@@ -2,6 +2,7 @@
 
 Shared by test_wsgi_*.py, test_3h.py, test_h11.py and test_frameworks.py. None of them grades: the exercise asks far
 less of a reader's server.
+"""
 
 import json
 import pathlib
@@ -60,9 +61,7 @@ class ApplicationServer(StageServer):
     def log_line(self, request):
         """The line of the log for the one request that has this text in it, once it is there."""
         pattern = rf"^.*{re.escape(request)}.*$"
-        return wait_until(
-            lambda: re.search(pattern, self.output, re.MULTILINE), f"it logs {request}"
-        )[0]
+        return wait_until(lambda: re.search(pattern, self.output, re.MULTILINE), f"it logs {request}")[0]
 
 
 class UnreadServer(ApplicationServer):

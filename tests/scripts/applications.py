@@ -280,6 +280,8 @@ def do_run(environ, start_response):
 
 
 def do_demo(environ, start_response):
-    from wsgiref.simple_server import demo_app  # it imports http.server, which the others do without
+    from wsgiref.simple_server import (
+        demo_app,  # it imports http.server, which the others do without
+    )
 
     return demo_app(environ, start_response)

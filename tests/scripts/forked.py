@@ -53,7 +53,7 @@ def run_forked(script, *options, cwd=".", encoding="utf-8", before=lambda: None)
         return Ended(os.waitstatus_to_exitcode(ended), output.read(), errors.read())
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def compiled(script):
     with open(script, "rb") as file:
         return compile(file.read(), script, "exec")

@@ -3,7 +3,6 @@
 import copy
 import json
 import re
-import sys
 
 import computing
 import cost
@@ -13,7 +12,8 @@ import leaks
 import pytest
 import report
 from harness.servers import Server
-from harness.stages import ROOT, script
+from harness.stages import ALL_STAGES, ROOT, script
+from harness.waiting import wait_until
 from marks import LINUX_ONLY, needs
 
 FOLDER = ROOT / "benchmarks/results"
@@ -49,11 +49,20 @@ def test_failing_claims_are_reported():
     spoiled = copy.deepcopy(RESULTS)
     spoiled["leaks"]["3g"]["zombies"][-1] = 100
     spoiled["latency"]["3b"]["6"] = 1.0
-    spoiled["cost"]["threading"] = spoiled["cost"]["forking"]
-    spoiled["peers"]["4c"] = 0.89
+    spoiled["cost"]["4b"] = spoiled["cost"]["3g"]
+    spoiled["peers"]["4d"] = 0.99
     spoiled["computing"]["4e"]["rate"]["ratio"] = 0.99
     failing = [sentence for sentence, holds in report.claims(spoiled) if not holds]
-    assert [sentence[:6] for sentence in failing] == ["3g has", "In 3b ", "A thre", "4c ans", "4e ans"]
+    assert [sentence[:6] for sentence in failing] == ["3g has", "In 3b ", "A thre", "4d ans", "4e ans"]
+
+
+def test_missing_servers_are_reported():
+    without = copy.deepcopy(RESULTS)
+    without["versions"] = dict.fromkeys(without["versions"])
+    without["peers"] = {}
+    without["cost"] = {name: found for name, found in without["cost"].items() if name in ALL_STAGES}
+    assert "Left out, as not installed: nginx, gunicorn, uvicorn." in report.report(without)
+    assert len(report.claims(without)) == len(report.claims(RESULTS)) - 3
 
 
 def test_its_packages_are_a_dependency_group():
@@ -67,16 +76,18 @@ def test_its_packages_are_a_dependency_group():
 
 
 @pytest.mark.slow
-def test_other_designs_give_the_stages_answer(start):
-    others = [sys.executable, ROOT / "benchmarks/others.py"]
-    designs = ["fork", "forking", "http", "loop", "streams", "threading"]
-    servers = [start(Server, [*others, design, "{port}"]) for design in designs]
-    for server in servers:
-        answer = server.ask().wait_for_end()
-        head, _, body = answer.partition(b"\r\n\r\n")
-        assert head.split(None, 1)[1].startswith(b"200 OK\r\n")
-        assert b"Connection: close" in head
-        assert body == b"Hello, World!\n"
+def test_other_servers_do_the_stages_work(start, tmp_path):
+    """All that are installed: they give the answer, close the connection and log the request."""
+    commands = cost.commands(tmp_path)
+    names = ["3h", "3i", *cost.PEERS.values(), "nginxes"]
+    servers = {name: start(Server, commands[name], cwd=cost.FOLDER) for name in names if name in commands}
+    for name, server in servers.items():
+        head, _, body = server.ask().wait_for_end().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n"), name
+        assert b"connection: close" in head.lower(), name
+        assert b"content-type: text/plain; charset=utf-8" in head.lower(), name
+        assert body == b"Hello, World!\n", name
+        wait_until(lambda server=server: "GET /hello" in server.output, f"{name} logs the request")
 
 
 @needs("cc")

@@ -8,6 +8,7 @@ All scripts run as copies in an empty folder and without site-packages, because 
 import ast
 import contextlib
 import functools
+import importlib
 import os
 import re
 import select
@@ -16,27 +17,38 @@ import socket
 import sys
 
 import pytest
+from forked import Ended, run_forked
 from harness import system
 from harness.clients import Connection
 from harness.programs import QUICK_DNS, Program
-from harness.stages import ALL_STAGES, DEFAULT_DELAY, LONG, ROOT, STAGES, pieces, script, script_path
+from harness.stages import (
+    ALL_STAGES,
+    DEFAULT_DELAY,
+    LONG,
+    ROOT,
+    STAGES,
+    pieces,
+    script,
+    script_path,
+)
 from harness.waiting import Patience, wait_until
 from marks import LINUX_ONLY
-
-from forked import Ended, run_forked
 
 FORKING_STAGES = [stage for stage in STAGES if "3c" <= stage <= "3g"]
 ALONE = ["-I", "-S"]  # no folder of ours, no site-packages
 
 
+TEXTS = {stage: pieces(stage) for stage in STAGES}
+
+
 def having_own(*names):
     """The stages whose functions of these names differ from those of the stage before."""
-    texts = {stage: [pieces(stage).get(name) for name in names] for stage in STAGES}
-    return [stage for before, stage in zip(["", *STAGES], STAGES) if texts.get(before) != texts[stage]]
+    own = {stage: [TEXTS[stage].get(name) for name in names] for stage in STAGES}
+    return [stage for before, stage in zip(["", *STAGES], STAGES) if own.get(before) != own[stage]]
 
 
 STARTS = [*having_own("main"), "3h", "3i"]
-HANDLERS = having_own("handle_request", "show")
+HANDLERS = having_own("RESPONSE", "handle_request", "show")
 
 BAD_OPTIONS = {
     "3a": ["--port=x", "--no-such-option"],
@@ -103,8 +115,7 @@ def begin(start, folder):
 
 def run_stage(stage, *options):
     """Run a stage's script to its end. Returns how it Ended."""
-    import asyncio  # noqa: F401  so that not each fork has to
-
+    importlib.import_module("asyncio")  # so that not each fork has to
     return run_forked(script_path(stage), *options)
 
 
@@ -146,7 +157,7 @@ def test_host_is_where_it_listens(serve, stage):
 
 
 def test_bad_option_is_a_usage_error():
-    for stage, option in [(stage, option) for stage in BAD_OPTIONS for option in BAD_OPTIONS[stage]]:
+    for stage, option in [(stage, option) for stage, options in BAD_OPTIONS.items() for option in options]:
         ended = run_stage(stage, option)
         assert ended.status == 2
         assert ended.output == ""
@@ -198,8 +209,7 @@ def test_any_bytes_get_the_whole_answer(serve, stage):
 def test_any_bytes_are_shown_at_once_as_printable_ascii(serve, stage):
     server = serve(stage)  # its output is a file
     send_at_once(server)
-    for request in REQUESTS:
-        wait_until(lambda: repr(request) in server.output, f"it shows {request[:30]}")
+    wait_until(lambda: all(repr(request) in server.output for request in REQUESTS), "it shows all requests")
     assert re.fullmatch(r"[ -~\n]*", server.output)
 
 
@@ -251,8 +261,7 @@ def test_survives_closed_stdout(begin, stage):
         with contextlib.closing(Connection(port)) as client:
             client.ask()
             assert client.wait_for_end() == RESPONSE
-    asleep = lambda: all(process.state in system.BLOCKED for process in program.processes())
-    wait_until(asleep, "it is asleep")
+    wait_until(lambda: all(one.state in system.BLOCKED for one in program.processes()), "it is asleep")
     assert_ctrl_c_is_silent(program)
 
 
@@ -309,8 +318,10 @@ def test_misbehaving_clients_cost_no_error_and_no_delay(serve, stage):
 def test_3e_survives_a_misbehaving_client_or_dies_of_its_lesson(serve, misbehave):
     server = serve("3e", delay=LONG)
     misbehave(server)
-    back_in_accept = lambda: server.blocked() and not system.queued(server.port)
-    wait_until(lambda: server.errors or back_in_accept(), "it dies, or is back in accept")
+    wait_until(
+        lambda: server.errors or (server.blocked() and not system.queued(server.port)),
+        "it dies, or is back in accept",
+    )
     if server.errors:
         assert server.wait() == 1
         assert server.errors.count("Traceback") == server.errors.count("InterruptedError") == 1

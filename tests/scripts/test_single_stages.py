@@ -31,17 +31,17 @@ def assert_answered(client):
 # The listen queue
 
 
-@LINUX_ONLY
 @needs_queue(5)
 def test_queue_of_5_lets_6_wait(serve):
+    count = 5 if system.DARWIN else 6  # Linux's kernel takes one more than listen asked for
     servers = [serve(stage) for stage in ("3a", "3b", "3c", "3d", "3e")]
     for server in servers:
         server.stop()
-        for _ in range(6):
+        for _ in range(count):
             server.connect()
-    for seventh in [server.try_to_connect() for server in servers]:
-        seventh.wait_until_kept_waiting()
-    assert [system.queued(server.port) for server in servers] == [6] * 5
+    for one_more in [server.try_to_connect() for server in servers if system.LINUX]:
+        one_more.wait_until_kept_waiting()
+    assert [system.queued(server.port) for server in servers] == [count] * 5
 
 
 @needs_queue(128)
@@ -49,8 +49,7 @@ def test_queue_of_5_lets_6_wait(serve):
 def test_queue_of_1024_lets_128_wait(serve, stage):
     server = serve(stage)
     os.killpg(server.group, signal.SIGSTOP)  # its workers, too
-    stopped = lambda: {process.state for process in server.processes()} == {system.STOPPED}
-    wait_until(stopped, "all its processes are stopped")
+    wait_until(lambda: {one.state for one in server.processes()} == {system.STOPPED}, "all of it is stopped")
     for _ in range(128):
         server.connect()
     assert system.queued(server.port) == 128

@@ -15,7 +15,6 @@ from harness.stages import LONG, ROOT
 from harness.users import user_with_few_processes
 from harness.waiting import wait_until
 from marks import needs, needs_queue
-
 from needs_watch3 import NEEDS_WATCH3
 
 pytestmark = NEEDS_WATCH3
@@ -118,8 +117,10 @@ def test_3ds_connection_outlives_its_child_and_its_client(serve, once):
     client.wait_for_answer()
     server.wait_until_zombies(1)
     client.close()
-    states = lambda: {row.state for row in system.tcp(server.port)}
-    wait_until(lambda: system.FIN_WAIT2 in states(), "the client's FIN is acknowledged")
+    wait_until(
+        lambda: any(row.state == system.FIN_WAIT2 for row in system.tcp(server.port)),
+        "the client's FIN is acknowledged",
+    )
     picture = once(server.port)
     assert f"1 ZOMBIE, ended and not waited for: {server.zombies()[0].pid}\n" in picture
     assert rows(picture) == [("FIN_WAIT2", "CLOSE_WAIT", "1: parent's 4")]
@@ -272,8 +273,8 @@ def test_client_outlives_the_servers_end(once):
             connection, (_, client_port) = listening.accept()
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, 1)  # seconds in FIN_WAIT2 (tcp(7))
             connection.close()
-            found = lambda: system.server_end(port, client_port)[0]
-            wait_until(lambda: found() == int(system.LISTENING, 16), "only the listening socket is left")
+            listens = int(system.LISTENING, 16)
+            wait_until(lambda: system.server_end(port, client_port)[0] == listens, "only the listening socket is left")
             assert rows(once(port)) == [("CLOSE_WAIT", "-", "-")]
 
 

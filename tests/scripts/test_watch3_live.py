@@ -13,7 +13,6 @@ from harness.programs import Program
 from harness.stages import ROOT
 from harness.waiting import wait_until
 from marks import needs
-
 from needs_watch3 import NEEDS_WATCH3
 
 pytestmark = NEEDS_WATCH3
@@ -77,7 +76,10 @@ def test_time_of_the_end_stands_still(serve, live):
     program = live(server.port, "--interval", "0.1")
     wait_until(lambda: f" {server.pid} python" in program.output, "the server shows")
     server.kill()
-    ends = lambda: pictures(program, "The server ended at ")
+
+    def ends():
+        return pictures(program, "The server ended at ")
+
     wait_until(ends, "its end shows")
     program.send_signal(signal.SIGSTOP)
     second = int(time.time())
@@ -158,9 +160,7 @@ def test_full_disk_is_one_line(serve, start):
     assert "No space left on device" in program.errors
 
 
-@pytest.mark.parametrize(
-    "options", ["--port 0", "--port 65536", "--pid 0", "--port 8888 --pid 1", "--interval 0"]
-)
+@pytest.mark.parametrize("options", ["--port 0", "--port 65536", "--pid 0", "--port 8888 --pid 1", "--interval 0"])
 def test_bad_option_is_a_usage_error_even_without_libraries(start, options):
     program = start(Program, [sys.executable, "-S", ROOT / "watch3.py", *options.split()])
     assert program.wait() == 2

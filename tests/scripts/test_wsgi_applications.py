@@ -4,9 +4,6 @@ import json
 import re
 
 import pytest
-from harness.stages import script_path
-from harness.waiting import wait_until
-
 from application_server import (
     POST,
     STAGE,
@@ -15,6 +12,8 @@ from application_server import (
     whole_answer,
 )
 from forked import run_forked
+from harness.stages import script_path
+from harness.waiting import wait_until
 
 # The request
 
@@ -220,7 +219,7 @@ def test_invalid_status_is_a_500(wsgi, status):
 
 
 @pytest.mark.parametrize("path", ["/digest", "/catch?ignore", "/catch?wrap", "/catch?read-on"])
-def test_body_that_ends_early_is_a_400_whatever_the_application_does(wsgi, path):
+def test_body_that_ends_early_is_a_400_even_if_that_is_caught(wsgi, path):
     client = wsgi.send(POST.format(path, 10) + "12345")
     client.finish_sending()
     assert whole_answer(client)[0] == 400

@@ -7,9 +7,6 @@ import socket
 import time
 
 import pytest
-from harness.waiting import mismatch, wait_until
-from marks import needs
-
 from application_server import (
     CHUNKED,
     GET,
@@ -19,6 +16,8 @@ from application_server import (
     assert_reset,
     whole_answer,
 )
+from harness.waiting import mismatch, wait_until
+from marks import needs
 
 
 def send_thrice(server, client):
@@ -169,7 +168,7 @@ def test_reset_amid_the_answer_is_no_error(wsgi):
 
 @pytest.mark.parametrize("leave", ["close", "reset"])
 @pytest.mark.parametrize("unread", [0, 100_000])  # bytes of a body, twice as long
-def test_absence_of_the_client_is_noticed_at_an_empty_piece(wsgi, reported, leave, unread):
+def test_absent_client_is_noticed_at_an_empty_piece(wsgi, reported, leave, unread):
     path = f"/wait?{leave}-{unread}"
     client = wsgi.send(POST.format(path, 2 * unread) + "x" * unread)
     reported("waiting")
@@ -201,7 +200,7 @@ def test_half_closed_client_gets_its_pieces(wsgi):
 
 
 @needs("curl")
-def test_ctrl_c_ends_unfinished_requests_and_their_clients_see_it(start, tmp_path):
+def test_clients_see_that_ctrl_c_ends_their_requests(start, tmp_path):
     server = start(ApplicationServer, "--timeout", "0.5")
     url = f"http://127.0.0.1:{server.port}/large?1000x1"
     file = tmp_path / "file"
