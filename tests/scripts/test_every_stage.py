@@ -150,10 +150,12 @@ def test_impossible_address_is_one_line(begin):
 @LINUX_ONLY  # all of 127.0.0.0/8 is this machine
 @pytest.mark.parametrize("stage", ["3a", "3b", "3h", "3i"])  # the later stages' main is 3b's
 def test_host_is_where_it_listens(serve, stage):
-    server = serve(stage, "--host", "127.0.0.2")
-    socket.create_connection(("127.0.0.2", server.port), Patience.seconds).close()
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", server.port), Patience.seconds).close()
+    with socket.socket() as taken:  # so that no other program listens there
+        taken.bind(("127.0.0.1", 0))
+        server = serve(stage, "--host", "127.0.0.2", port=taken.getsockname()[1])
+        socket.create_connection(("127.0.0.2", server.port), Patience.seconds).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port), Patience.seconds).close()
 
 
 def test_bad_option_is_a_usage_error():
