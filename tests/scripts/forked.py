@@ -13,8 +13,8 @@ import traceback
 import types
 from typing import NamedTuple
 
-from harness.programs import clean_environment
-from harness.waiting import Patience
+from harness.programs import clean_environment, notify_watchdog
+from harness.waiting import wait_until
 
 
 class Ended(NamedTuple):
@@ -47,10 +47,31 @@ def run_forked(script, *options, cwd=".", encoding="utf-8", before=lambda: None)
                     with contextlib.suppress(AttributeError, OSError):
                         file.flush()
                 os._exit(status)
-        _, ended = os.waitpid(pid, 0)
+        status = wait_for(pid)
         output.seek(0)
         errors.seek(0)
-        return Ended(os.waitstatus_to_exitcode(ended), output.read(), errors.read())
+        return Ended(status, output.read(), errors.read())
+
+
+def wait_for(pid):
+    """Wait for the end of a child that leads a process group. Returns its exit status.
+
+    Raises AssertionError, and kills the group, if that takes too long: a server may have started.
+    """
+    notify_watchdog(f"started {pid}")
+
+    def seen():
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        return ended and [os.waitstatus_to_exitcode(status)]
+
+    try:
+        return wait_until(seen, "the script ends")[0]
+    except BaseException:
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    finally:
+        notify_watchdog(f"gone {pid}")
 
 
 @functools.cache
@@ -62,7 +83,6 @@ def compiled(script):
 def become(code, argv, cwd, files, before):
     """In a forked child: run a script's code as the main module, with its outputs to two files."""
     os.setpgid(0, 0)
-    signal.alarm(Patience.seconds)
     for number, file in enumerate(files, 1):
         os.dup2(file.fileno(), number)
     sys.stdout, sys.stderr = (open(number, "w", encoding=files[0].encoding, closefd=False) for number in (1, 2))
