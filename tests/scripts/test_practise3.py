@@ -54,7 +54,9 @@ def script(stage):
 
 def wait_for(program, text, after=0):
     """Wait until the program has printed a text, after its first `after` characters. Returns all output."""
-    wait_until(lambda: text in program.output[after:] or not program.running, f"it prints {text}")
+    wait_until(
+        lambda: text in program.output[after:] or not program.running, f"it prints {text}", 40
+    )  # a stage is graded meanwhile
     assert text in program.output[after:], program.output + program.errors
     return program.output
 
