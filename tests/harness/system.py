@@ -24,6 +24,7 @@ LINUX = sys.platform == "linux" and "WEBSERVER3_AS_ON_A_MAC" not in os.environ
 BLOCKED = "SI"  # process states: asleep in a system call (ps(1); I is macOS's)
 ZOMBIE = "Z"
 STOPPED = "T"
+LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")  # CONFIG_PROC_CHILDREN
 LISTENING, FIN_WAIT2 = "0A", "05"  # states in /proc/net/tcp
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20  # <linux/netlink.h>, <linux/sock_diag.h>
 # The ends of addresses in /proc/net/tcp, in either byte order: 127.0.0.1, and all addresses
@@ -79,16 +80,22 @@ def snapshot():
 
 
 def children(pid, among=None):
-    """The children of a process, zombies included. For `among` see snapshot()."""
-    if not LINUX:
+    """The children of a process, zombies included. For `among` see snapshot().
+
+    The kernel lists children reliably only while none of them ends (proc_pid_task(5)): if one has ended by the
+    time it is inspected, another may be missing, and the list is read again.
+    """
+    if not (LINUX and LISTS_CHILDREN):
         return [one for one in among or processes() if one.parent == pid]
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")
-        lists = [read(f"/proc/{pid}/task/{thread}/children") for thread in threads]
-    except FileNotFoundError:  # it is gone, or a kernel without CONFIG_PROC_CHILDREN
-        return [one for one in processes() if one.parent == pid]
-    now = (process(child.decode()) for children in lists for child in children.split())
-    return [child for child in now if child]
+    while True:
+        try:
+            threads = os.listdir(f"/proc/{pid}/task")
+            lists = [read(f"/proc/{pid}/task/{thread}/children") for thread in threads]
+        except (FileNotFoundError, ProcessLookupError):
+            return []
+        found = [process(child.decode()) for children in lists for child in children.split()]
+        if None not in found:
+            return found
 
 
 def descendants(pid, among=None):
@@ -141,6 +148,17 @@ def tasks_of_user(uid):
 def capable(number):
     """Whether this process has a capability (capabilities(7)), given by number (Linux)."""
     return bool(int(status("self", "CapEff"), 16) >> number & 1)
+
+
+def exit_status(pid):
+    """The exit status of a zombie, -N if signal N ended it (proc_pid_stat(5)). 0 where it is not shown, as on macOS."""
+    code = int(stat(pid)[49]) if LINUX else 0
+    return -(code & 127) or code >> 8
+
+
+def has_waited(pid):
+    """Whether a process has waited for a child: the page faults of those are added up (proc_pid_stat(5), Linux)."""
+    return int(stat(pid)[8]) > 0
 
 
 # What a process uses
@@ -196,7 +214,7 @@ def descriptors(pid):
     """The open descriptors of a process: a dict from number to what it refers to.
 
     For example {0: '/dev/null', 3: 'socket:[4711]'}: descriptors with equal texts refer to the same socket, also
-    in different processes. Raises FileNotFoundError (Linux) if the process is gone, and Impossible if it is another
+    in different processes. Raises FileNotFoundError (Linux) if the process is ending, and Impossible if it is another
     user's and we may not inspect it: in a container root may lack CAP_SYS_PTRACE (proc_pid_fd(5)).
     """
     if not LINUX:
@@ -207,6 +225,8 @@ def descriptors(pid):
             with contextlib.suppress(FileNotFoundError):  # closed meanwhile
                 targets[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
     except PermissionError as error:
+        if int(stat(pid)[20]) == 0:  # it has no memory any more, and its descriptors are root's
+            raise FileNotFoundError(f"process {pid} is ending") from None
         raise Impossible(f"another user's process may not be looked into: {error}") from None
     return targets
 

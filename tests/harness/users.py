@@ -57,7 +57,7 @@ def as_user(user, capabilities):
     return command
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def why_no_other_user(capabilities):
     """Why root can't run Python as another user with these capabilities; '' if it can."""
     if shutil.which("setpriv") is None:

@@ -49,8 +49,7 @@ def test_queue_of_5_lets_6_wait(serve):
 def test_queue_of_1024_lets_128_wait(serve, stage):
     server = serve(stage)
     os.killpg(server.group, signal.SIGSTOP)  # its workers, too
-    stopped = lambda: {process.state for process in server.processes()} == {system.STOPPED}
-    wait_until(stopped, "all its processes are stopped")
+    wait_until(lambda: {one.state for one in server.processes()} == {system.STOPPED}, "all of it is stopped")
     for _ in range(128):
         server.connect()
     assert system.queued(server.port) == 128
