@@ -64,15 +64,14 @@ def main():
         print(f"listen({backlog}) takes", places(backlog))
     print("accept without a descriptor:", accept_without_descriptors())
     listener = socket.create_server(("127.0.0.1", 0))
-    accepted = socket.create_connection(listener.getsockname())
-    connection, _ = listener.accept()
-    queued = socket.create_connection(listener.getsockname())
     both = socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=socket.has_dualstack_ipv6())
-    mapped = socket.create_connection(("127.0.0.1", both.getsockname()[1]))
-    connection6, _ = both.accept()
+    ports = [one.getsockname()[1] for one in (listener, both)]
+    # For each an accepted client, and for the first another one in its queue
+    held = [socket.create_connection(("127.0.0.1", port)) for port in (*ports, ports[0])]
+    held += [one.accept()[0] for one in (listener, both)]
     if os.fork() == 0:
         os._exit(0)  # a zombie
-    print("ready: port", listener.getsockname()[1], "and, of both families,", both.getsockname()[1])
+    print(f"ready: port {ports[0]} and, of both families, {ports[1]}, with {len(held)} ends of connections")
     time.sleep(60)
 
 

@@ -7,15 +7,21 @@ from harness import system
 from harness.system import Process
 from pages.adaptation import as_on_page
 
-PS = """\
-    1     0     1 Ss  
-  311     1   311 Ss  
- 4711   311  4711 S+  
- 4712  4711  4711 Z+  
- 4713  4711  4711 I+  
- 4714  4713  4711 R+  
-99998     1 99998 TN  
-"""
+
+def padded(text):
+    """Some rows with blanks at their ends, as Apple's ps and netstat print them."""
+    return text.replace("\n", "  \n")
+
+
+PS = padded("""\
+    1     0     1 Ss
+  311     1   311 Ss
+ 4711   311  4711 S+
+ 4712  4711  4711 Z+
+ 4713  4711  4711 I+
+ 4714  4713  4711 R+
+99998     1 99998 TN
+""")
 PS_M = """\
 USER   PID   TT   %CPU STAT PRI     STIME     UTIME COMMAND
 you   4711 s001    0.0 S    31T   0:00.02   0:00.05 /Library/Frameworks/Python.framework/Versions/3.13/R
@@ -63,20 +69,20 @@ LSOF_TABLE = """\
 COMMAND  PID USER   FD   TYPE             DEVICE SIZE/OFF NODE NAME
 Python  4711  you    3u  IPv4 0x8a6b2c6f0a1b2c3d      0t0  TCP 127.0.0.1:8888 (LISTEN)
 Python  4714  you    4u  IPv4 0x8a6b2c6f0a1b2c9d      0t0  TCP 127.0.0.1:8888->127.0.0.1:50002 (ESTABLISHED)
-Python  4714  you    5u  IPv6 0x8a6b2c6f0a1b2cad      0t0  TCP [::ffff:127.0.0.1]:8888->[::ffff:127.0.0.1]:50004 (CLOSE_WAIT)
+Python  4714  you    5u  IPv6 0x8a6b2c6f0a1b2cad 0t0 TCP [::ffff:127.0.0.1]:8888->[::ffff:127.0.0.1]:50004 (CLOSE_WAIT)
 curl    4800  you    6u  IPv4 0x8a6b2c6f0a1b2cbd      0t0  TCP 127.0.0.1:50002->127.0.0.1:8888 (ESTABLISHED)
 curl    4801  you    6u  IPv4 0x8a6b2c6f0a1b2ccd      0t0  TCP 127.0.0.1:50006->127.0.0.1:8888 (ESTABLISHED)
 """
-NETSTAT = """\
+NETSTAT = padded("""\
 Current listen queue sizes (qlen/incqlen/maxqlen)
-Listen         Local Address                          
-0/0/128        ::1.8888               
-3/1/128        127.0.0.1.8888         
-0/0/5          *.18888                
-7/0/5          *.9000                 
-2/0/128        192.168.178.20.9001    
-0/0/128        fe80::1c3a:9f0b:.9002  
-"""
+Listen         Local Address
+0/0/128        ::1.8888
+3/1/128        127.0.0.1.8888
+0/0/5          *.18888
+7/0/5          *.9000
+2/0/128        192.168.178.20.9001
+0/0/128        fe80::1c3a:9f0b:.9002
+""")
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ def for_this_run(line, port, shells):
     line = re.sub(r"ulimit -u (\d+)", limit, line)
     line = re.sub(r"-t (pts/\d+)", session, line)
     line = line.replace(".venv/bin/python ", "python3 ")
+    line = re.sub(r"--delay 60\b", LONG_DELAY, line)  # time to read
     if port == ARTICLES_PORT:
         return line
     line = re.sub(r"(python3? (?:webserver[34]\w|client3|watch3)\.py)", rf"\1 --port {port}", line)

@@ -1,6 +1,7 @@
 """Our WSGI servers with applications.py, and the requests and answers of their tests.
 
-The files test_wsgi_*.py and test_3h.py share them. None of them grades: the exercise asks far less of a reader's server.
+Shared by test_wsgi_*.py, test_3h.py, test_h11.py and test_frameworks.py. None of them grades: the exercise asks far
+less of a reader's server.
 """
 
 import json

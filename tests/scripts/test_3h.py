@@ -4,10 +4,9 @@ It serves 3i's applications, but promises less: no chunked bodies, no limits to 
 """
 
 import pytest
+from application_server import GET, MIB, POST, ApplicationServer, whole_answer
 from harness import system
 from harness.waiting import mismatch, wait_until
-
-from application_server import GET, MIB, POST, ApplicationServer, whole_answer
 
 STAGE = "3h"
 REFUSED = {  # by the status of the answer

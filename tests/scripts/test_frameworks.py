@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import pytest
-
 from application_server import ApplicationServer, whole_answer
 from packages import installed
 

@@ -10,7 +10,6 @@ import re
 import urllib.parse
 
 import pytest
-
 from application_server import whole_answer
 from packages import installed
 
@@ -42,7 +41,17 @@ WRONG = {
     "version": [b"HTTP/1.0", b"HTTP/1.2", b"HTTP/2.0", b"HTTP/1.10", b"http/1.1", b"HTTP/1", b""],
     "end": [b"\n", b"\r", b"\r\r\n", b" \r\n", b"\r\n ", b"\r\n\r\n"],
     "host": [b"X: y", b"Host: a\r\nHost: a", b"Host: he re", b"Host: a/b", b"Host: [::", b"Host : here"],
-    "field": [b"X A: b", b"X-A : b", b": b", b"X-A", b"X-A: a\0b", b"X-A: a\rb", b"X-A: a\x0bb", b"X-A: \x01", b"\tX: y"],
+    "field": [
+        b"X A: b",
+        b"X-A : b",
+        b": b",
+        b"X-A",
+        b"X-A: a\0b",
+        b"X-A: a\rb",
+        b"X-A: a\x0bb",
+        b"X-A: \x01",
+        b"\tX: y",
+    ],
     "length": [b"Content-Length: " + value for value in (b"+{}", b"0x{}", b"-{}", b"{} 9", b"", b"{}, {}", b"{}, 9")]
     + [b"Content-Length: {}\r\nContent-Length: {}", b"Content-Length: {}\r\nContent-Length: 9", b"Content-Length : {}"],
     "coding": [b"Transfer-Encoding: " + value for value in (b"gzip", b"x, chunked", b"chunked, chunked", b"", b"x")]

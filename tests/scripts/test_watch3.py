@@ -270,11 +270,11 @@ def test_client_outlives_the_servers_end(once):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)):
-            connection, _ = listening.accept()
+            connection, (_, client_port) = listening.accept()
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, 1)  # seconds in FIN_WAIT2 (tcp(7))
             connection.close()
-            ends = lambda: [row for row in system.tcp(port) if row.state != system.LISTENING]
-            wait_until(lambda: len(ends()) == 1, "the server's end is gone")
+            listens = int(system.LISTENING, 16)
+            wait_until(lambda: system.server_end(port, client_port)[0] == listens, "only the listening socket is left")
             assert rows(once(port)) == [("CLOSE_WAIT", "-", "-")]
 
 

@@ -76,7 +76,10 @@ def test_time_of_the_end_stands_still(serve, live):
     program = live(server.port, "--interval", "0.1")
     wait_until(lambda: f" {server.pid} python" in program.output, "the server shows")
     server.kill()
-    ends = lambda: pictures(program, "The server ended at ")
+
+    def ends():
+        return pictures(program, "The server ended at ")
+
     wait_until(ends, "its end shows")
     program.send_signal(signal.SIGSTOP)
     second = int(time.time())

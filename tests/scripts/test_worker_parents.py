@@ -20,7 +20,8 @@ from harness.users import user_with_few_processes
 from harness.waiting import wait_until
 from marks import LINUX_ONLY
 
-parents = pytest.mark.parametrize("stage", ["4a", "4e"])
+# 4e's parent has 4a's text (test_only_the_lesson_changes.py), so that one of them in the ordinary run is enough.
+parents = pytest.mark.parametrize("stage", ["4a", pytest.param("4e", marks=pytest.mark.slow)])
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 # Python runs sitecustomize.py at its start, and waits there while a file named `waiting` exists. After a fork the

@@ -13,6 +13,7 @@ PLAYWRIGHT = importlib.util.find_spec("playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.may_be_skipped,
     pytest.mark.skipif(not (PLAYWRIGHT and CHROMIUM), reason="there is no playwright, or no chromium"),
 ]
 DESK = {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"}
