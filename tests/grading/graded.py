@@ -203,7 +203,7 @@ class GradedServer(Server):
     def has_forked(self):
         """Whether it has had a child, as far as can be seen: one that is there, or that it has waited for."""
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            return bool(self.children()) or not system.LINUX or system.has_waited(self.pid)
+            return bool(system.children(self.pid)) or not system.LINUX or system.has_waited(self.pid)
         return False
 
     def listens_more_than_once(self):

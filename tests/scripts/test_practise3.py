@@ -148,7 +148,7 @@ NOT_SAVED = """requests.txt server.log my-server my-server.o #my-server.py# 4913
 def test_other_files_are_not_saved(practise):
     program = practise("raise SystemExit(3)")
     said = wait_for(program, WAITING)
-    assert f"Watching {program.path} and the sources in its folder and below." in " ".join(said.split())
+    assert "and the sources in its folder and below." in " ".join(said.split())
     for name in NOT_SAVED:
         program.path.with_name(name).write_text("text", encoding="utf-8")
     assert_notices_only(program, said)
@@ -174,7 +174,8 @@ def test_source_below_is_saved(practise):
 @slow
 @pytest.mark.parametrize("written", ["requests.txt", "generated.py"])
 def test_server_may_write_files(practise, tmp_path, written):
-    source = f"open({written!r}, 'a').write('started')\nraise SystemExit('that was all')\n"
+    # Each time as another user, if root grades
+    source = f"import os\nopen('new', 'w')\nos.replace('new', {written!r})\nraise SystemExit('that was all')\n"
     command = f"sh -c 'cd {tmp_path} && {sys.executable} {MY_SERVER}'"
     program = practise(source, "--server", command)
     said = wait_for(program, WAITING)
@@ -207,7 +208,7 @@ def test_server_of_applications(practise, stage):
     text = stages.script(stage).replace('parser.add_argument("--port"', 'parser.add_argument("port"')
     program = practise(text, "--stage", "3h")
     said = wait_for(program, "Press Enter for 4a")
-    assert "python3 my-server.py exercise:app PORT" in said
+    assert "python3 my-server.py exercise:app PORT" in " ".join(said.split())
 
 
 def test_compiler_that_hangs_is_ended(practise, tmp_path):
