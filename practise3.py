@@ -3,8 +3,8 @@
 Type    .venv/bin/python practise3.py my-server.py
         and edit my-server.py in another window.
 Expect  What the stage has to do, how much of that holds, and the first thing
-        that does not, with a hint. When all holds, the next stage. Ctrl-C
-        ends it.
+        that does not, with a hint. When all holds, Enter leads to the next
+        stage. Ctrl-C ends it.
 Note    Your server gets two arguments: the port, and the seconds to sleep. To
         start it in another way, in any language, add
         --server 'COMMAND {port} {delay}'
@@ -13,26 +13,30 @@ Note    The stage is kept in a text file, such as my-server.py.stage. Delete it
 """
 
 # The stages' tests grade, in a process of their own, so that it can be interrupted when the file
-# is saved again. tests/grading/results.py runs it and reads what it finds. This script chooses the
-# stage, watches the folder and prints.
+# is saved again. tests/grading/results.py runs it and reads what it finds, tests/grading/saves.py
+# watches the sources. This script chooses the stage and prints.
 
 import argparse
 import ast
-import difflib
 import os
 import pathlib
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import textwrap
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent
-# All but 3h, whose server is given an application, too
-TESTS = {path.stem[-2:]: path for path in sorted(ROOT.glob("tests/test_webserver[34][a-g].py"))}
+sys.path.insert(1, str(ROOT / "tests"))
+
+from grading import results  # noqa: E402 (standard library only, as all of these)
+from grading.leftovers import run, start_guard  # noqa: E402
+from grading.saves import Saved, Sources  # noqa: E402
+from harness.stages import difference  # noqa: E402
+
+TESTS = results.stages()
 STAGES = list(TESTS)
 # How a source is started, or compiled first, by its suffix. Other files are run as they are.
 START = {
@@ -51,36 +55,19 @@ COMPILE = {
     ".rs": "rustc -o {program} {file}",
 }
 PATIENCE = 2  # seconds that a claim waits; short, because half-written servers fail often
-# Suffixes of files that editors, compilers, this script or the server write
-PASSING = ("~", ".swp", ".tmp", ".stage", ".log", ".pyc", ".o", ".class")
 BAR = 8  # characters
 REMARK = re.compile(r"(Ended|Seen|Expected|Hint|Said|Again) |          ")  # in a column of 10
 
 
-class Saved(Exception):
-    """A file of the folder has changed while the server was graded."""
-
-
-def mtimes(folder):
-    """The times of the last changes of a folder's files, in nanoseconds, by name."""
-    found = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            try:
-                if entry.is_file() and not entry.name.endswith(PASSING) and entry.name[0] != ".":
-                    found[entry.name] = entry.stat().st_mtime_ns
-            except FileNotFoundError:
-                pass  # an editor has replaced it
-    return found
-
-
-def command_of(file, folder):
+def command_of(file, folder, check, started):
     """The command that starts a server. It is compiled into the folder if its language needs that.
 
     Raises ValueError, with the compiler's or the system's message, if that fails.
     """
     if not file.is_file():
         raise ValueError(f"There is no file {file} yet. Write it: this waits for it.")
+    if "{port}" in str(file.resolve()) or "{delay}" in str(file.resolve()):
+        raise ValueError(f"Rename {file}: {{port}} and {{delay}} stand for what your server is given.")
     names = {"python": sys.executable, "file": file.resolve(), "program": folder / "server"}
     names = {name: shlex.quote(str(value)) for name, value in names.items()}
     command = names["file"]
@@ -88,15 +75,24 @@ def command_of(file, folder):
         words = shlex.split(COMPILE[file.suffix].format(**names))
         if shutil.which(words[0]) is None:
             raise ValueError(f"There is no {words[0]} that could compile {file}.")
-        compiler = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if compiler.returncode:
-            raise ValueError(f"It does not compile.\n{compiler.stdout.decode(errors='replace')}")
+        status, said = run(words, check, started)
+        if status:
+            raise ValueError(f"It does not compile.\n{said}")
         command = names["program"]
     elif file.suffix in START:
         command = START[file.suffix].format(**names)
     elif not os.access(file, os.X_OK):
         raise ValueError(f"{file} cannot be executed. Type chmod +x {file}, or use --server.")
+    elif is_script_without_interpreter(file):
+        raise ValueError(f"{file} does not say what runs it. Start it with a line such as #!/usr/bin/env python3.")
     return f"{command} {{port}} {{delay}}"
+
+
+def is_script_without_interpreter(file):
+    """Whether a file is text without #! at its very start (execve(2)). A byte order mark before that hides it."""
+    with file.open("rb") as source:
+        start = source.read(100)
+    return not start.startswith(b"#!") and b"\0" not in start
 
 
 def show_task(stage, command):
@@ -105,23 +101,26 @@ def show_task(stage, command):
     print(f"\n{fold(title)}")
     if task.strip():
         print(fold(" ".join(task.split())))
+    command = results.command_for(stage, command).replace(shlex.quote(str(ROOT / "tests")), "tests")
     command = command.replace("{port}", "PORT").replace("{delay}", "SECONDS")
-    print(fold(f"It is started as {command} (to sleep, from 3b on)."))
+    print(fold(f"It is started as {command}{' (to sleep, from 3b on)' if 'SECONDS' in command else ''}."))
 
 
 def fold(text):
     """Wrap a text to the terminal's width. Remarks keep their column beside a word such as Seen.
 
-    Commands are not wrapped, so that they can be copied.
+    Commands, which come last, are not wrapped, so that they can be copied.
     """
     width = max(shutil.get_terminal_size().columns - 1, 40)
-    found = []
+    found, commands = [], False
     for line in text.splitlines():
+        commands = commands or line.startswith("Again")
         below = " " * 10 if REMARK.match(line) else ""
-        if line.startswith("Again"):
-            found.append(line)
-            continue
-        found += textwrap.wrap(line, width, subsequent_indent=below, break_on_hyphens=False)
+        found += (
+            [line]
+            if commands
+            else textwrap.wrap(line, width, subsequent_indent=below, break_on_hyphens=False, break_long_words=False)
+        )
     return "\n".join(found)
 
 
@@ -130,19 +129,21 @@ def show_bar(stage, holds, count, end=""):
     if end or sys.stdout.isatty():
         full = BAR * holds // count
         start = "\r" if sys.stdout.isatty() else ""
-        bar = f"{start}{stage} {'█' * full}{'░' * (BAR - full)} {holds} of {count}"
-        print(bar, end=end, flush=True)
+        bar = f"{'█' * full}{'░' * (BAR - full)}"
+        try:
+            bar.encode(sys.stdout.encoding)
+        except UnicodeEncodeError:
+            bar = f"{'#' * full}{'.' * (BAR - full)}"
+        print(f"{start}{stage} {bar} {holds} of {count}", end=end, flush=True)
 
 
-def show_grade(stage, command, file, check):
+def show_grade(stage, command, file, check, started):
     """Grade a server as a stage, as far as the first claim that fails, and print the results.
 
     Returns whether all holds. check() is called meanwhile: what it raises ends the grading.
     """
-    from grading.results import grade  # standard library only
-
     holds, count, not_tried = 0, 0, []
-    for result in grade(command, stage, "-x", f"--patience={PATIENCE}", check=check):
+    for result in results.grade(command, stage, "-x", f"--patience={PATIENCE}", check=check, started=started):
         if "claims" in result:
             count = len(result["claims"])
             show_bar(stage, holds, count)
@@ -155,23 +156,26 @@ def show_grade(stage, command, file, check):
         else:
             show_bar(stage, holds, count or 1, end="\n")
             remark = [result["claim"], *result["remark"]] if "claim" in result else []
-            text = "\n".join(remark) or result["ungraded"].strip()
-            text = text.replace(sys.executable, "python3").replace(str(file.resolve()), str(file))
-            print(fold(text), flush=True)
+            print(fold(as_typed("\n".join(remark) or result["ungraded"].strip(), file)), flush=True)
             return False
     show_bar(stage, holds, count or 1, end="\n")
     print(fold("\n".join(not_tried)), end="\n" if not_tried else "")
     return True
 
 
+def as_typed(text, file):
+    """A text with the names of Python and of the server's file as the reader types them."""
+    for long, short in ((sys.executable, "python3"), (str(file.resolve()), str(file))):
+        text = text.replace(shlex.quote(long), shlex.quote(short)).replace(long, short)
+    return text
+
+
 def solution(stage):
     """What our script changes in the one of the stage before; for the first stage, its path."""
-    script = f"webserver{stage}.py"
     if stage == STAGES[0]:
-        return f"Read {ROOT / script}: it is the whole of it."
-    before = f"webserver{STAGES[STAGES.index(stage) - 1]}.py"
-    texts = [(ROOT / name).read_text("utf-8").splitlines() for name in (before, script)]
-    return "\n".join(difflib.unified_diff(*texts, before, script, n=1, lineterm=""))
+        return f"Read {ROOT / f'webserver{stage}.py'}: it is the whole of it."
+    before = "3g" if stage == "4a" else STAGES[STAGES.index(stage) - 1]
+    return "\n".join(difference(before, stage))
 
 
 def parse_options():
@@ -181,69 +185,100 @@ def parse_options():
     parser.add_argument("--stage", choices=STAGES, help="go to this stage")
     parser.add_argument("--solution", action="store_true", help="show what our script changes in this stage, and end")
     options = parser.parse_args()
-    folder = options.file if options.file.is_dir() else options.file.parent
+    folder = options.file if os.path.isdir(options.file) else options.file.parent
     if not folder.is_dir():
         parser.error(f"there is no folder {folder}")
-    if options.file.is_dir() and not options.server:
+    if os.path.isdir(options.file) and not options.server:
         parser.error("name the file of your server, or give --server the command that starts it")
-    return options, folder
+    return options
+
+
+class Progress:
+    """The stage at which a reader is, kept in a file."""
+
+    def __init__(self, path, stage):
+        self.file = path / "practise3.stage" if os.path.isdir(path) else path.with_name(f"{path.name}.stage")
+        self.stage = stage or self.read()
+
+    def read(self):
+        try:
+            stage = self.file.read_text("utf-8", errors="replace").strip()
+        except FileNotFoundError:
+            return STAGES[0]
+        except OSError as error:
+            sys.exit(f"{self.file} cannot be read: {error.strerror}.")
+        if stage not in STAGES:
+            sys.exit(f"{self.file} names no stage: {stage!r}. Delete it, or use --stage.")
+        return stage
+
+    def go_to(self, stage):
+        self.stage = stage
+        try:
+            self.file.write_text(f"{stage}\n", "utf-8")
+        except OSError as error:
+            print(f"The stage is not remembered: {self.file} cannot be written: {error.strerror}.")
 
 
 def main():
-    options, watched = parse_options()
-    kept = options.file.resolve()
-    kept = kept.with_name(f"{kept.name}.stage")
-    stage = options.stage or (kept.read_text("utf-8").strip() if kept.exists() else STAGES[0])
-    if stage not in STAGES:
-        sys.exit(f"{kept} names no stage: {stage!r}. Delete it, or use --stage.")
+    options = parse_options()
+    progress = Progress(options.file.resolve(), options.stage)
     if options.solution:
-        print(solution(stage))
+        print(solution(progress.stage))
         return
-    kept.write_text(f"{stage}\n", "utf-8")
-    sys.path.insert(1, str(ROOT / "tests"))  # where the grader is
+    progress.go_to(progress.stage)
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)  # if root grades, the server runs as another user
-        practise(stage, options, watched, kept, pathlib.Path(name))
+        tempfile.tempdir = name
+        practise(options, progress, pathlib.Path(name), start_guard(name))
 
 
-def practise(stage, options, watched, kept, folder):
-    """Grade the server whenever its folder changes, and go on from stage to stage."""
-    shown = None
+def practise(options, progress, folder, started):
+    """Grade the server whenever it is saved, and go on from stage to stage."""
+    file, sources, shown = options.file, Sources(options.file), None
+    print(fold(str(sources)))
     while True:
-        before = mtimes(watched)
-
-        def check(before=before):
-            if mtimes(watched) != before:
-                raise Saved
-
+        stage = progress.stage
         if shown != stage:
-            start = START.get(options.file.suffix, "{file}")
-            start = start.format(python="python3", file=options.file.name)
+            start = START.get(file.suffix, "{file}").format(python="python3", file=shlex.quote(file.name))
             show_task(stage, options.server or f"{start} {{port}} {{delay}}")
             shown = stage
+        done = False
         try:
-            command = options.server or command_of(options.file, folder)
-            done = show_grade(stage, command, options.file, check)
-            if done and stage != STAGES[-1]:
-                print(f"All of {stage} holds.")
-                stage = STAGES[STAGES.index(stage) + 1]
-                kept.write_text(f"{stage}\n", "utf-8")
-                continue
-            if done:
-                print(f"All of {stage} holds, and it is the last stage. Well done!")
-        except ValueError as error:
-            print(fold(str(error).strip()))
+            command = options.server or command_of(file, folder, sources.check, started)
+            done = show_grade(stage, command, file, sources.check, started)
+        except (ValueError, OSError) as error:
+            print(fold(as_typed(str(error).strip(), file)))
         except Saved:
             print("\nSaved: once more.")
             continue
-        print("Waiting for you to save. Ctrl-C ends this.", flush=True)
-        while mtimes(watched) == before:
-            time.sleep(0.2)
+        following = following_stage(stage, options)
+        if done:
+            print(f"All of {stage} holds{'.' if following else ', and it is the last stage. Well done!'}")
+        if done and following:
+            progress.go_to(following)
+            print(f"Press Enter for {following}, or save. Ctrl-C ends this.", flush=True)
+            if sources.wait(sys.stdin):
+                continue
+        else:
+            print("Waiting for you to save. Ctrl-C ends this.", flush=True)
+            sources.wait()
         print(f"\n{time.strftime('%H:%M:%S')}  Saved.", flush=True)
 
 
+def following_stage(stage, options):
+    """The stage after this one; None after the last. Applications of 3h are Python's."""
+    following = STAGES[STAGES.index(stage) + 1 :]
+    if following and following[0] == "3h" and not options.server and options.file.suffix not in ("", ".py"):
+        del following[0]
+    return following[0] if following else None
+
+
 if __name__ == "__main__":
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # it was closed: >&-
+    sys.stdout.reconfigure(errors="replace")
     try:
         main()
     except KeyboardInterrupt:
         print()
+    except BrokenPipeError:  # who reads this has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

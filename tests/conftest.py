@@ -6,6 +6,7 @@ Tests that need a missing program are skipped; pytest lists them at the end.
 import contextlib
 import functools
 import resource
+import sys
 
 import pytest
 from harness.programs import guarded
@@ -22,7 +23,9 @@ def pytest_cmdline_main(config):
     """Run several tests of the whole suite at once, if pytest-xdist is installed."""
     worker = hasattr(config, "workerinput")  # itself started by pytest-xdist
     whole = config.args_source == config.ArgsSource.TESTPATHS
-    if whole and not worker and config.getoption("numprocesses", 0) is None:
+    # Its workers decode their import path as ASCII or UTF-8, whatever the locale.
+    readable = str(config.rootpath).isascii() or sys.getfilesystemencoding() == "utf-8"
+    if whole and readable and not worker and config.getoption("numprocesses", 0) is None:
         config.option.numprocesses = AT_ONCE
         config.option.maxschedchunk = 1
 

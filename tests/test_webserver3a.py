@@ -57,6 +57,7 @@ def test_clients_are_served_one_after_the_other(serve):
 
     Hint: After it has closed a connection, a server accepts the next: in a loop. It waits
     in accept until there is one, and does not ask over and over.
+    Again: for n in 1 2 3; do curl localhost:8888/$n; done; sleep 5; ps -o stat,time -p $(pgrep -of {command})
     """
     server = serve()
     for _ in range(3):
@@ -84,7 +85,7 @@ def test_next_client_is_served_when_the_silent_one_leaves(serve):
     """The next client is served when the silent one leaves.
 
     Hint: recv returns nothing when the client has left: close, and accept the next.
-    Again: curl telnet://localhost:8888, and then in one more: curl localhost:8888
+    Again: sleep 9 | curl -m 3 -s telnet://localhost:8888 & sleep 1; curl localhost:8888
     """
     server = serve()
     silent = server.connect()
@@ -99,7 +100,7 @@ def test_server_can_be_started_again_on_the_same_port(serve):
 
     Hint: Set SO_REUSEADDR before bind: for a while after its end the kernel remembers a
     connection (TIME_WAIT), on the side that has closed it first.
-    Again: curl localhost:8888/hello; then end the server, and start it again
+    Again: curl localhost:8888/hello; pkill -9 -of {command}; sleep 1; {server}
     """
     server = serve()
     client = server.ask()

@@ -19,7 +19,7 @@ def test_clients_are_all_answered_at_once_while_every_child_sleeps(serve):
 
     Hint: Fork as soon as accept returns. The child reads, answers at once, and sleeps after
     that. The parent accepts the next client, and waits for nobody.
-    Again: curl localhost:8888, in several terminals, one right after the other
+    Again: for n in 1 2 3; do curl localhost:8888/$n & done; sleep 1; .venv/bin/python watch3.py --once
     """
     server = serve(delay=LONG)
     clients = [server.ask() for _ in range(5)]
@@ -37,7 +37,7 @@ def test_clients_all_end_after_about_one_delay(serve):
     """Six clients all end after about one delay.
 
     Hint: The children sleep at the same time, so that nobody waits for another's sleep.
-    Again: curl localhost:8888, in several terminals, one right after the other
+    Again: time (for n in 1 2 3 4 5 6; do curl localhost:8888/$n & done; wait)
     """
     server = serve(delay=1)
     start = time.monotonic()
@@ -93,6 +93,7 @@ def test_child_closes_its_copy_of_the_listening_socket(serve):
 
     Hint: After fork the child has a copy of every descriptor of the parent's. It
     accepts nothing, and so closes the listening socket first of all.
+    Again: curl localhost:8888/hello & sleep 1; .venv/bin/python watch3.py --once
     """
     server = serve(delay=LONG)
     listen_socket = server.listen_socket()
@@ -109,6 +110,7 @@ def test_parent_closes_its_copy_of_each_connection(serve):
     """The parent closes its copy of each connection.
 
     Hint: After fork, the parent must close the connection that it leaves to the child.
+    Again: for n in 1 2 3; do curl localhost:8888/$n & done; sleep 1; .venv/bin/python watch3.py --once
     """
     server = serve(delay=LONG)
     before = len(server.descriptors())
@@ -123,6 +125,7 @@ def test_finished_children_stay_zombies_and_the_server_goes_on(serve):
     """Finished children stay zombies, because nobody waits for them; the server goes on.
 
     Hint: This stage has no handler for SIGCHLD, does not ignore it and calls no wait.
+    Again: for n in 1 2 3 4; do curl -m 2 localhost:8888/$n; done; .venv/bin/python watch3.py --once
     """
     server = serve(delay=0)
     clients = [server.ask() for _ in range(4)]
@@ -130,3 +133,17 @@ def test_finished_children_stay_zombies_and_the_server_goes_on(serve):
         client.wait_for_end()
     server.wait_until_zombies(4)
     server.ask().wait_for_answer()
+
+
+@pytest.mark.depends_on("test_finished_children_stay_zombies_and_the_server_goes_on")
+def test_child_ends_when_it_has_served_its_client(serve):
+    """A child ends when it has served its client, and as if all were well.
+
+    Hint: Let the child end itself, as os._exit(0) does. Otherwise it goes back into the loop of
+    its parent, and calls accept on a listening socket that it has closed.
+    """
+    server = serve(delay=0)
+    server.ask().wait_for_end()
+    (child,) = server.wait_until_zombies(1)
+    status = system.exit_status(child.pid)
+    assert status == 0, mismatch(f"the child ends with status {status}", "status 0")

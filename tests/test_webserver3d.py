@@ -39,6 +39,7 @@ def test_connection_ends_when_the_server_ends(serve):
     """The connection ends when the server does.
 
     Hint: When a process ends, the system closes all of its descriptors.
+    Again: curl localhost:8888/hello & sleep 1; pkill -9 -of {command}; wait
     """
     server = serve()
     client = server.ask()
@@ -53,6 +54,7 @@ def test_each_connection_costs_the_parent_one_more_descriptor(serve):
     """Each connection costs the parent one more descriptor.
 
     Hint: The parent accepts a connection and never closes its copy of it.
+    Again: for n in 1 2 3 4 5; do curl localhost:8888/$n & done; sleep 1; .venv/bin/python watch3.py --once
     """
     server = serve()
     before = len(server.descriptors())
@@ -69,6 +71,7 @@ def test_printed_count_goes_up_by_one_with_each_connection(serve):
     """Also asked: the server prints how many connections it keeps: one more with each.
 
     Hint: Print the length of the list after each connection that the parent adds to it.
+    Again: for n in 1 2 3; do curl -m 1 localhost:8888/$n; done
     """
     server = serve()
     counts = []
@@ -95,6 +98,7 @@ def test_each_connection_leaves_a_zombie(serve):
     """Each connection leaves a zombie.
 
     Hint: The child ends when it has answered, and this server never waits for it.
+    Again: for n in 1 2 3; do curl -m 1 localhost:8888/$n; done; .venv/bin/python watch3.py --once
     """
     server = serve()
     for _ in range(5):
@@ -107,6 +111,8 @@ def test_kill_9_does_not_remove_a_zombie_but_the_servers_end_does(serve):
     """kill -9 does not remove a zombie, but the server's end does.
 
     Hint: A zombie is an entry in the process table that its parent has not fetched.
+    Again: curl -m 1 localhost:8888/hello; pkill -9 -P $(pgrep -of {command}); .venv/bin/python watch3.py --once;
+    pkill -9 -of {command}; sleep 1; ps -e | grep defunct
     """
     server = serve()
     server.ask().wait_for_answer()
@@ -124,7 +130,7 @@ def test_many_clients_kill_it_in_accept_for_want_of_descriptors(serve):
     """300 clients kill it in accept, when it may have 256 descriptors.
 
     Hint: Let the error of accept, EMFILE, end the server, and say what it was.
-    Again: python3 client3.py --max-clients=300 (the server after: ulimit -n 256)
+    Again: ulimit -n 256; python3 client3.py --max-clients=300
     """
     server = serve(limits={resource.RLIMIT_NOFILE: 256})
     load = server.load("--max-clients=300", "--timeout=60")
@@ -137,7 +143,7 @@ def test_many_clients_kill_it_in_fork_for_want_of_processes(serve):
 
     Hint: Let the error of fork, EAGAIN, end the server, and say what it was. (Ruby's fork
     waits a second at EAGAIN and tries again, without end. The C library's, by Fiddle, fails.)
-    Again: python3 client3.py --max-clients=100 --max-conns=5 (the server after: ulimit -u 400)
+    Again: ulimit -u 400; python3 client3.py --max-clients=100 --max-conns=5
     """
     # More descriptors than processes: the user's other processes count, too, and may end meanwhile.
     server = serve(limits={resource.RLIMIT_NOFILE: 1000}, processes=400)

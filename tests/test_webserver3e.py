@@ -17,6 +17,7 @@ def test_client_gets_the_answer_and_the_end_after_the_delay(serve):
     """A client gets the answer, and the connection ends after the delay.
 
     Hint: The child sleeps after its answer; the connection ends when the child does.
+    Again: time curl localhost:8888/hello
     """
     server = serve(delay=0.2)
     start = time.monotonic()
@@ -31,6 +32,7 @@ def test_silent_client_holds_up_nobody(serve):
 
     Hint: Does your parent read the request? A silent client holds it up in recv then. Fork
     as soon as accept returns, and let only the child call recv.
+    Again: curl telnet://localhost:8888, and then in one more: curl localhost:8888
     """
     server = serve(delay=0)
     server.connect()  # and says nothing
@@ -70,6 +72,7 @@ def test_further_connections_are_refused(serve):
 
     Hint: When the server has died, the system has closed its listening socket, and no
     child may have a copy of it.
+    Again: curl localhost:8888; curl localhost:8888
     """
     server = serve(delay=0)
     server.connect()  # its child outlives the server

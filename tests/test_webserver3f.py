@@ -15,6 +15,7 @@ def test_next_client_is_served_after_the_interruption(serve):
     """The next client is served after a child's end has interrupted accept.
 
     Hint: accept returns EINTR when a signal's handler has run. Call it again then.
+    Again: for n in 1 2 3; do curl localhost:8888/$n; sleep 1; done
     """
     server = serve()
     for _ in range(3):
@@ -28,6 +29,7 @@ def test_single_requests_one_at_a_time_leave_no_zombie(serve):
     """Single requests, one at a time, leave no zombie.
 
     Hint: Install a handler for SIGCHLD that calls wait.
+    Again: for n in 1 2 3; do curl localhost:8888/$n; sleep 1; done; .venv/bin/python watch3.py --once
     """
     server = serve()
     for _ in range(5):
@@ -56,7 +58,9 @@ def test_children_that_end_together_leave_all_but_one_as_zombies(serve):
 
     Hint: Signals of one kind are not queued, and this stage calls wait once per signal.
     A handler that waits in a loop, or a SIGCHLD that is ignored, is not this stage.
-    Again: see docs/3f.md, Made certain
+    Again: for n in 1 2 3 4; do (sleep 3; echo GET / HTTP/1.1; echo; sleep 1) | curl -s telnet://localhost:8888 &
+    done; sleep 2; pkill -STOP -of {command}; sleep 3; pkill -CONT -of {command}; sleep 1; .venv/bin/python
+    watch3.py --once
     """
     serve().assert_zombies_left(19, of=20)
 

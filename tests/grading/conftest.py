@@ -1,5 +1,7 @@
 """What the tests of the grader share: start it, and write servers for it."""
 
+import contextlib
+import inspect
 import os
 import pathlib
 import sys
@@ -7,8 +9,11 @@ import tempfile
 import textwrap
 
 import pytest
+from grading.claims import parameters, server_of
+from grading.grader import GRADING
 from harness.programs import Program
 from harness.stages import ROOT
+from harness.waiting import Patience
 
 
 @pytest.fixture
@@ -45,3 +50,18 @@ def readable():
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         yield pathlib.Path(folder)
+
+
+@pytest.fixture
+def call(request, monkeypatch):
+    """call(test, script) calls a stage's test with a script as its server; with --delay, if takes_delay."""
+    monkeypatch.setattr(Patience, "seconds", GRADING)
+
+    def call(test, script, takes_delay=True):
+        for chosen in parameters(test):
+            with contextlib.ExitStack() as started:
+                others = set(inspect.signature(test).parameters) - {"serve", *chosen}
+                fixtures = {name: request.getfixturevalue(name) for name in others}
+                test(serve=server_of(script, takes_delay, started), **chosen, **fixtures)
+
+    return call

@@ -8,7 +8,10 @@ Without --server it only sets the patience.
 import collections
 import functools
 import json
+import os
+import pathlib
 import re
+import tempfile
 
 import pytest
 from grading.graded import GradedServer, Grading
@@ -19,6 +22,7 @@ from harness.stages import DEFAULT_DELAY
 from harness.waiting import Patience, Unusable
 
 GRADING = 5  # seconds that a claim waits for a graded server
+ABOVE = "this fails above: "
 ALSO_ASKED = "Also asked: "  # starts the claims about what a server prints
 
 
@@ -75,6 +79,14 @@ def server(request):
     return functools.partial(GradedServer, grading_of(request.config, stage))
 
 
+@pytest.fixture
+def shared_folder():
+    """A folder in which the server may leave files, even as another user than ours."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o777)
+        yield pathlib.Path(name)
+
+
 def stage_of(item):
     """The stage that a test grades, such as '3d'; None if it grades none: it lies in a folder of tests/."""
     stage = re.search(r"/tests/test_webserver(\d[a-z])\.py$", item.path.as_posix())
@@ -86,7 +98,7 @@ def grading_of(config, stage):
     command, delay = config.getoption("--server"), config.getoption("--server-delay")
     if delay is None and "{delay}" not in command:
         delay = DEFAULT_DELAY.get(stage, 0)
-    return Grading(command, config.getoption("--server-port"), delay)
+    return Grading(command, config.getoption("--server-port"), delay, stage)
 
 
 class Grader:
@@ -95,6 +107,7 @@ class Grader:
     def __init__(self, config):
         self.config = config
         self.unusable = None  # why the server can't be graded
+        self.reasons = set()  # why claims were not tried
         self.failed = {}  # from the names of tests that failed to their claims
         self.unmet = collections.Counter()  # how often each expectation failed
         results = config.getoption("--results")
@@ -151,7 +164,7 @@ class Grader:
         """A claim that depends on one that fails would only wait in vain."""
         for mark in item.iter_markers("depends_on"):
             if mark.args[0] in self.failed:
-                pytest.skip(f"this fails above: {self.failed[mark.args[0]]}")
+                pytest.skip(f"{ABOVE}{self.failed[mark.args[0]]}")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item, call):
@@ -163,7 +176,7 @@ class Grader:
         if not report.passed:
             self.failed[item.originalname] = claim.text
         if report.skipped:
-            report.remark = [f"Not tried: {call.excinfo.value.msg}"]
+            report.remark = [f"Not tried: {self.once(call.excinfo.value.msg)}"]
         elif report.failed:
             report.remark = explain(call.excinfo.value, claim, GradedServer.last)
             item.user_properties.append(("remark", "\n".join(report.remark)))
@@ -171,6 +184,14 @@ class Grader:
                 self.give_up(item.session, call.excinfo.value)
                 item.session.shouldfail = "the server cannot be graded"
         return report
+
+    def once(self, reason):
+        """A reason; if it was given before, that it is the same. Not one that names a claim: there are several."""
+        if reason in self.reasons:
+            return "for the same reason."
+        if not reason.startswith(ABOVE):
+            self.reasons.add(reason)
+        return reason
 
     def pytest_report_teststatus(self, report):
         """No letters: the claims are printed instead."""

@@ -5,6 +5,7 @@ A claim that no fault breaks proves nothing, so each new claim gets a mutant.
 
 from typing import NamedTuple
 
+from grading import mutants_3h
 from harness.stages import script
 
 
@@ -67,9 +68,10 @@ NOT_REPLACED = (FILL_UP, "while (count := count - 1) >= 0:")
 ONE_WORKER = (FILL_UP, "while len(workers) < 1:")
 
 # Claims that more than one fault breaks
-AT_REST = "Without a free descriptor it goes on, without working in vain."
+AT_REST = "Without a free descriptor it rests. When there are some again, it serves the next client."
 BY_A_THREAD = "Clients are all answered at once, each by a thread of the one process."
-EACH_PROCESSOR = "There is a worker for each processor. It accepts clients, and counts its own requests."
+EACH_PROCESSOR = "There is a worker for each processor, and it has the listening socket."
+COUNTS_ITS_OWN = "Also asked: each worker accepts clients, and counts its own requests."
 EACH_SLEEPS = "All clients are answered at once, and a child sleeps for each of them."
 ENDS = "A client gets the answer, and the connection ends."
 FIRST = "The first client is answered at once, and its connection stays open."
@@ -152,6 +154,8 @@ TABLE = [
     ("3c", "the parent forgets a close", *FORGETS, "The parent closes its copy of each connection."),
     ("3c", "the children are reaped", "    while True:\n", "    import signal\n    " + IGNORED + "\n    while True:\n",
      "Finished children stay zombies, because nobody waits for them; the server goes on."),
+    ("3c", "a child falls back into the loop", "            os._exit(0)\n", "            continue\n",
+     "A child ends when it has served its client, and as if all were well."),
 
     ("3d", "the parent closes", "client_connections.append(client_connection)",
      "client_connections.append(client_connection.close())",
@@ -277,9 +281,9 @@ TABLE = [
     ("4a", "a worker serves one client only", CLOSE, CLOSE + "        sys.exit()\n",
      "The same four workers serve all requests: no process is made for one."),
     ("4a", "prints no number", ", request {number}", "",
-     "Each worker counts its own requests, and prints the number with each."),
+     "Also asked: each worker counts its own requests, and prints the number with each."),
     ("4a", "counts nothing", "            requests = number\n", "",
-     "Each worker counts its own requests, and prints the number with each."),
+     "Also asked: each worker counts its own requests, and prints the number with each."),
     ("4a", "replaces no worker", *NOT_REPLACED, ONE_CLIENT),
     ("4a", "all workers end with one", *ALL_END, ONE_CLIENT),
     ("4a", "reaps no worker", "def keep_workers(count):\n",
@@ -299,10 +303,10 @@ TABLE = [
     ("4b", "no delay", *NO_DELAY, "Six clients all end after about one delay."),
     ("4b", "waits for the thread", "thread.start()", "thread.start(), thread.join()", HOLDS_UP_NOBODY),
     ("4b", "counts nothing", "            requests = number\n", "",
-     "Requests that come one at a time are counted right: 1, 2, 3."),
+     "Also asked: requests that come one at a time are counted right: 1, 2, 3."),
     ("4b", "counts before the work", "            number = requests + 1\n",
      "            requests = number = requests + 1\n",
-     "Requests that come together are all number 1: the others are lost from the count."),
+     "Also asked: requests that come together are all number 1. The others are lost from the count."),
     ("4b", "its threads never end", "target=handle_request",
      "target=lambda *arguments: (handle_request(*arguments), time.sleep(1000))",
      "100 requests leave no thread and no descriptor."),
@@ -315,7 +319,10 @@ TABLE = [
      "During the first client's delay a second client is connected, but not served."),
     ("4c", "half the delay", "time.sleep(delay)", "time.sleep(delay / 2)", "Three clients take three delays."),
     ("4c", "counts nothing", "            requests = number\n", "",
-     "Requests that come together are counted right: 1 to 20."),
+     "Also asked: requests that come together are counted right: 1 to 20."),
+    ("4c", "a process for each client", "client_connection.setblocking(False)",
+     "client_connection.setblocking(False), os.fork() == 0 and signal.pause()",
+     "100 silent clients hold up nobody, and one thread serves them all."),
     ("4c", "accepts in vain without descriptors",
      "        selector.unregister(listen_socket)  # it stays ready: select would not wait\n", "",
      AT_REST),
@@ -326,30 +333,43 @@ TABLE = [
     ("4d", "a sleep that is not awaited", *NOT_AWAITED, "Clients are all answered at once, by one thread."),
     ("4d", "sleeps in threads", " await asyncio.sleep(delay)\n",
      " await loop.run_in_executor(None, __import__('time').sleep, delay)\n",
-     "Clients are all answered at once, by one thread."),
-    ("4d", "no delay", " await asyncio.sleep(delay)\n", " pass\n", "Six clients all end after about one delay."),
+     "100 clients all end after about one delay."),
+    ("4d", "no delay", " await asyncio.sleep(delay)\n", " pass\n", "100 clients all end after about one delay."),
     ("4d", "awaits each client", "        task = asyncio.create_task(handle_request(client_connection, delay))\n",
      "        await handle_request(client_connection, delay)\n"
      "        continue\n",
      "100 silent clients hold up nobody."),
+    ("4d", "a thread for each client", "        task = asyncio.create_task(handle_request(client_connection, delay))\n",
+     "        threading = __import__('threading')\n"
+     "        work = handle_request(client_connection, delay)\n"
+     "        threading.Thread(target=asyncio.run, args=(work,), daemon=True).start()\n"
+     "        continue\n",
+     "Clients are all answered at once, by one thread."),
     ("4d", "an await while it counts", "            requests += 1",
      "            number = requests + 1\n"
      "            await asyncio.sleep(0.1)\n"
      "            requests = number",
-     "Requests that come together are counted right, although they overlap: 1 to 20."),
+     "Also asked: requests that come together are counted right, although they overlap: 1 to 20."),
     ("4d", "accepts in vain without descriptors", "await asyncio.sleep(1)", "await asyncio.sleep(0)", AT_REST),
 
     ("4e", "one worker", *ONE_WORKER, EACH_PROCESSOR),
-    ("4e", "prints no number", ", request {requests}", "", EACH_PROCESSOR),
+    ("4e", "prints no number", ", request {requests}", "", COUNTS_ITS_OWN),
+    ("4e", "counts nothing", "requests += 1 ", "requests = 1 ", COUNTS_ITS_OWN),
     ("4e", "recv without the loop", "await loop.sock_recv(client_connection, 64 * 1024)",
      "client_connection.setblocking(True) or client_connection.recv(64 * 1024)",
-     "100 silent clients hold up nobody."),
+     "100 silent clients hold up nobody, and no thread is made for them."),
+    ("4e", "a thread for each client", "        task = asyncio.create_task(handle_request(client_connection, delay))\n",
+     "        threading = __import__('threading')\n"
+     "        work = handle_request(client_connection, delay)\n"
+     "        threading.Thread(target=asyncio.run, args=(work,), daemon=True).start()\n"
+     "        continue\n",
+     "100 silent clients hold up nobody, and no thread is made for them."),
     ("4e", "a sleep that is not awaited", *NOT_AWAITED,
-     "20 clients are all answered at once, and no process is made for them."),
+     "20 clients are all answered at once, and no process or thread is made for them."),
     ("4e", "replaces no worker", *NOT_REPLACED, OWN_CLIENTS),
     ("4e", "all workers end with one", *ALL_END, OWN_CLIENTS),
 ]
 # fmt: on
 
 
-MUTANTS = [Mutant(*fields) for fields in TABLE]
+MUTANTS = [Mutant(*fields) for fields in [*TABLE, *mutants_3h.TABLE]]

@@ -4,74 +4,13 @@ A claim is a function of `serve`. Here it is called with a `serve` that starts a
 It takes minutes: .venv/bin/pytest -n 3 -m slow tests/grading/test_discrimination.py
 """
 
-import contextlib
-import importlib
-import inspect
 import itertools
-import shlex
 import sys
 
 import pytest
-from grading.graded import GradedServer, Grading
-from grading.grader import GRADING
+from grading.claims import FAILS, claims_of, marks
 from grading.mutants import MUTANTS
-from grading.verdicts import claim_of
 from harness.stages import DEFAULT_DELAY, STAGES, script_path
-from harness.waiting import Patience
-
-FAILS = (AssertionError, OSError)  # Unusable is no verdict
-
-
-def claims_of(stage):
-    """The test functions of a stage, by their claims."""
-    module = vars(importlib.import_module(f"test_webserver{stage}"))
-    return {claim_of(test).text: test for name, test in module.items() if name.startswith("test_")}
-
-
-def marks(test, name):
-    return [mark for mark in getattr(test, "pytestmark", []) if mark.name == name]
-
-
-@pytest.fixture
-def call(request, monkeypatch):
-    """call(test, script) calls a stage's test with a script as its server; with --delay, if takes_delay."""
-    monkeypatch.setattr(Patience, "seconds", GRADING)
-
-    def call(test, script, takes_delay=True):
-        for chosen in parameters(test):
-            with contextlib.ExitStack() as started:
-                others = set(inspect.signature(test).parameters) - {"serve", *chosen}
-                fixtures = {name: request.getfixturevalue(name) for name in others}
-                test(serve=server_of(script, takes_delay, started), **chosen, **fixtures)
-
-    return call
-
-
-def server_of(script, takes_delay, started):
-    """The `serve` of a claim. What it starts ends with the ExitStack `started`.
-
-    A script with a typo breaks no claim: GradedServer raises Unusable if it doesn't listen.
-    """
-    command = f"{shlex.quote(sys.executable)} {shlex.quote(str(script))} --port {{port}}"
-    grading = Grading(command + " --delay {delay}" * takes_delay, port=None, delay=None)
-
-    def serve(**options):
-        server = GradedServer(grading, **options)
-        started.callback(server.kill)
-        return server
-
-    return serve
-
-
-def parameters(test):
-    """The arguments by which a test is parametrized, a dict for each combination."""
-    columns = []
-    for mark in marks(test, "parametrize"):
-        names, rows = mark.args
-        names = [name.strip() for name in names.split(",")]
-        columns.append([dict(zip(names, row if len(names) > 1 else [row])) for row in rows])
-    for row in itertools.product(*columns):
-        yield {name: value for part in row for name, value in part.items()}
 
 
 def test_mutants_fit():
@@ -137,6 +76,13 @@ def test_stage_passes_as_itself(stage, grade):
     delay = " --delay {delay}" if stage in DEFAULT_DELAY else ""
     graded = grade(stage, "--server", f"{sys.executable} {script_path(stage)} --port {{port}}{delay}")
     assert graded.wait(120) == 0, graded.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["3h", "3i"])
+@pytest.mark.parametrize("test", claims_of("3h").values())
+def test_server_of_applications_passes_as_3h(stage, test, call):
+    call(test, script_path(stage), takes_delay=False)
 
 
 @pytest.mark.slow

@@ -58,7 +58,8 @@ def test_ctrl_c(hanging):
     def servers():
         return sum(b"sleep" in system.command_line(process.pid) for process in graded.processes())
 
-    if system.LINUX:  # elsewhere they are in other groups, out of sight
+    wait_until(lambda: len(system.children(graded.pid)) > 1, "two graders have been started")
+    if system.LINUX:  # elsewhere servers are in other groups, out of sight
         wait_until(lambda: servers() > 1, "servers have been started")
     graded.press_ctrl_c()
     assert graded.wait() == 130

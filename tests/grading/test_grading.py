@@ -178,3 +178,40 @@ def replaced(stage, old, new):
     text = script(stage)
     assert text.count(old) == 1
     return text.replace(old, new)
+
+
+@slow
+def test_delay_that_is_not_known_is_said_once(grade):
+    graded = grade("4c", "--server", f"{sys.executable} webserver4c.py --port {{port}}", "--claims=behaviour")
+    assert graded.wait(120) == 0, graded.output
+    assert graded.output.count("how long your server sleeps is not known") == 1
+    assert graded.output.count("Not tried: for the same reason.") == 1
+
+
+@slow
+def test_number_of_workers_is_said(grade):
+    server = f"{sys.executable} webserver4a.py --port {{port}} --delay {{delay}} --workers 8"
+    graded = grade("4a", "--server", server, "--patience=2", "-k", "killed")
+    assert graded.wait(120) == 1
+    assert "Seen      8 processes besides the parent have the listening socket" in graded.output
+
+
+@slow
+@pytest.mark.parametrize("stage", ["4a", "4b", "4c", "4d", "4e"])
+def test_numbers_are_only_also_asked(grade, write, stage):
+    text = re.sub(r'\bshow\(f"(Worker|Request).*', "pass", script(stage))
+    command = f"{sys.executable} {write('server.py', text)} --port {{port}} --delay {{delay}}"
+    graded = grade(stage, "--server", command, "--claims=behaviour")
+    assert graded.wait(120) == 0, graded.output
+
+
+@LINUX_ONLY
+@slow
+def test_server_that_has_just_died_fails(grade, write):
+    """Even where its descriptors are looked at while it ends: then they belong to root."""
+    text = replaced("4c", "would not wait\n        return\n", "would not wait\n        raise\n")
+    command = f"{sys.executable} {write('server.py', text)} --port {{port}} --delay {{delay}}"
+    for _ in range(3):
+        graded = grade("4c", "--server", command, "-k", "descriptor", "--patience=2")
+        assert graded.wait(120) == 1, graded.output
+        assert "Not tried" not in graded.output

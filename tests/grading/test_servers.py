@@ -119,10 +119,17 @@ def test_slow_server(grade, write, way):
 
 
 # Servers in other languages: the command, a fault (old text, new text) or None, and a claim that fails then
-PERL, JAVA, C, RUST = "perl {server} {port}", "java {server} {port}", "cc", "rustc"
+PERL, JAVA, C, RUST = "perl {server} {port} {delay}", "java {server} {port} {delay}", "cc", "rustc"
+NODE, PYTHON = "node {server} {port} {delay}", f"{sys.executable} {{server}} {{port}} {{delay}}"
 NEVER_CLOSES = "A client gets the answer, and the connection ends."
 ZOMBIES = "Children that end together leave no zombie."
 KEEPS = "A child closes its copy of the listening socket."
+REPLACED = "A worker that is killed takes one client along, is reaped, and replaced."
+BY_A_THREAD = "Clients are all answered at once, each by a thread of the one process."
+AT_REST = "Without a free descriptor it rests. When there are some again, it serves the next client."
+OVERLAP = "Also asked: requests that come together are counted right, although they overlap: 1 to 20."
+AT_ONCE = "20 clients are all answered at once, and no process or thread is made for them."
+POOL = "            java.util.concurrent.ForkJoinPool.commonPool().execute(() -> serve(connection, delay));"
 LANGUAGES = [
     ("server3a.pl", PERL, None, None),
     ("server3a.java", JAVA, None, None),
@@ -135,6 +142,16 @@ LANGUAGES = [
     ("server3g.pl", PERL, ("1 while waitpid", "waitpid"), ZOMBIES),
     ("server3g.c", C, ("while (waitpid", "if (waitpid"), ZOMBIES),
     ("server3g.c", C, ("            close(listener);", ""), KEEPS),
+    ("server4a.pl", PERL, None, None),
+    ("server4b.java", JAVA, None, None),
+    ("server4c.c", C, None, None),
+    ("server4d.js", NODE, None, None),
+    ("server4e.py", PYTHON, None, None),
+    ("server4a.pl", PERL, ("$workers -= wait > 0", "wait"), REPLACED),
+    ("server4b.java", JAVA, ("            new Thread(() -> serve(connection, delay)).start();", POOL), BY_A_THREAD),
+    ("server4c.c", C, ("errno == EMFILE", "errno == EBADF"), AT_REST),
+    ("server4d.js", NODE, ("const number = requests + 1;", "const number = requests + 1; await sleep(9);"), OVERLAP),
+    ("server4e.py", PYTHON, ("await asyncio.sleep(delay)", "__import__('time').sleep(delay)"), AT_ONCE),
 ]
 
 
@@ -151,8 +168,8 @@ def test_other_language(grade, readable, write, file, command, fault, broken):
     source = write(readable / file, text)
     if program in (C, RUST):
         subprocess.run([program, "-o", readable / "server", source], check=True, stderr=subprocess.DEVNULL)
-        command = f"{readable}/server {{port}}"
-    stage = re.search(r"3\w", file)[0]
+        command = f"{readable}/server {{port}} {{delay}}"
+    stage = re.search(r"\d\w", file)[0]
     # Patient, because java starts slowly on a busy machine
     graded = grade(stage, "--server", command.replace("{server}", str(source)), "--patience=20")
     assert graded.wait(120) == bool(broken), graded.output

@@ -62,7 +62,7 @@ class Connection:
 
         def seen():
             if self.ended() and not self.received:
-                raise AssertionError(mismatch("the connection ends without an answer", "one"))
+                raise AssertionError(mismatch("the connection ends without an answer", "an answer"))
             return self.received
 
         wait_until(seen, "the first bytes of the answer come", self.allow)
@@ -70,8 +70,9 @@ class Connection:
     def wait_for_end(self):
         """Wait until the server has closed the connection. Returns all that came.
 
-        Raises AssertionError if it doesn't.
+        Raises AssertionError if it doesn't, or if it neither answers nor closes.
         """
+        wait_until(lambda: self.ended() or self.received, "the first bytes of the answer come", self.allow)
         wait_until(self.ended, "the connection is ended by the server", self.allow)
         return self.received
 
@@ -94,6 +95,10 @@ def body_of(answer):
 
     Raises AssertionError if the status line or the end of the head is missing, or Content-Length is wrong.
     """
+    assert answer != b"", (
+        mismatch("the connection ends without an answer", "an answer")
+        + "\nHint      Your server has ended the connection without sending anything."
+    )
     head, end, body = answer.replace(b"\r\n\r\n", b"\n\n", 1).partition(b"\n\n")
     status = re.match(rb"HTTP/1\.[01] \d{3}[ \r\n]", head + b"\n")
     assert status, (

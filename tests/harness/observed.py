@@ -31,15 +31,15 @@ class ObservedProgram(Program):
             last = (self.errors.strip() or "nothing").splitlines()[-1]
             raise AssertionError(mismatch(f"the server ends, saying: {last}", "it goes on"))
 
-    def wait_while_running(self, condition, expected, allow=0):
+    def wait_while_running(self, condition, expected, allow=0, seen=None):
         """As wait_until(), but raise AssertionError at once if it ends."""
         __tracebackhide__ = True
 
-        def seen():
+        def met():
             self.assert_running()
             return condition()
 
-        return wait_until(seen, expected, allow)
+        return wait_until(met, expected, allow, seen)
 
     # Its children
 
@@ -56,22 +56,33 @@ class ObservedProgram(Program):
 
         Raises AssertionError if it ends: then it has none, for another reason.
         """
-        self.wait_while_running(lambda: len(self.children()) == count, f"the server has {count} children")
+        self.wait_while_running(
+            lambda: len(self.children()) == count,
+            f"the server has {count} children",
+            seen=lambda: f"it has {len(self.children())}",
+        )
         return self.children()
 
     def wait_until_zombies(self, count):
-        """Wait until it has `count` zombies; those that sleep first take their delay.
+        """Wait until it has `count` zombies; those that sleep first take their delay. Returns them.
 
         Raises AssertionError if it never has that many, or ends.
         """
         expected = f"children that have ended stay zombies: {count}"
-        self.wait_while_running(lambda: len(self.zombies()) == count, expected, self.allowance())
+        self.wait_while_running(
+            lambda: len(self.zombies()) == count,
+            expected,
+            self.allowance(),
+            seen=lambda: f"{len(self.zombies())} of {len(self.children())} children are zombies",
+        )
+        return self.zombies()
 
     # What its processes do
 
     def blocked(self):
         """Whether it and all its children are asleep in a system call, or zombies."""
-        family = [system.process(self.pid), *system.children(self.pid)]
+        now = system.snapshot()
+        family = [system.process(self.pid, now), *system.children(self.pid, now)]
         return None not in family and all(one.state in system.BLOCKED + system.ZOMBIE for one in family)
 
     def wait_until_blocked(self):
@@ -84,7 +95,13 @@ class ObservedProgram(Program):
     def descriptors(self):
         """Its system.descriptors(). Raises AssertionError if it has ended."""
         self.assert_running()
-        return system.descriptors(self.pid)
+        found = {}
+        with contextlib.suppress(FileNotFoundError):
+            found = system.descriptors(self.pid)
+        if not found:  # a server has one at least: it is ending
+            wait_until(lambda: not self.running, "the server ends")
+            self.assert_running()
+        return found
 
     # Interfering
 

@@ -50,6 +50,7 @@ class Program:
         marks = os.environ.get("WEBSERVER3_MARK", "") + self._mark
         if terminal:
             self._terminal, stdout = pty.openpty()
+            self._device = stdout  # stays open: its last close discards on macOS what has not been read
             os.set_blocking(self._terminal, False)
 
         def prepare():
@@ -61,20 +62,16 @@ class Program:
                 attributes[3] &= ~termios.ECHO  # the typist knows
                 termios.tcsetattr(0, termios.TCSANOW, attributes)
 
-        try:
-            self.popen = subprocess.Popen(
-                command,
-                stdin=stdout if keyboard else subprocess.DEVNULL,
-                stdout=stdout or self._stdout,
-                stderr=stdout if terminal else self._stderr,
-                env={**clean_environment(), "WEBSERVER3_MARK": marks, **(env or {})},
-                cwd=cwd,
-                start_new_session=True,
-                preexec_fn=prepare if limits or keyboard else None,
-            )
-        finally:
-            if terminal:
-                os.close(stdout)
+        self.popen = subprocess.Popen(
+            command,
+            stdin=stdout if keyboard else subprocess.DEVNULL,
+            stdout=stdout or self._stdout,
+            stderr=stdout if terminal else self._stderr,
+            env={**clean_environment(), "WEBSERVER3_MARK": marks, **(env or {})},
+            cwd=cwd,
+            start_new_session=True,
+            preexec_fn=prepare if limits or keyboard else None,
+        )
         self.group = self.pid = self.popen.pid
         notify_watchdog(f"started {self.group}")
         if terminal:
@@ -107,7 +104,7 @@ class Program:
                     self._prints_without_end = True
                     raise Unusable("The server prints without end.")
         except OSError:
-            pass  # nothing more has been written (EAGAIN), or all writers are gone (EIO)
+            pass  # nothing more has been written (EAGAIN), or the terminal has been taken away (EIO)
 
     @property
     def running(self):
@@ -148,6 +145,7 @@ class Program:
         if self._terminal:
             waiting.meanwhile.discard(self.drain)
             os.close(self._terminal)
+            os.close(self._device)
         self._stdout.close()
         self._stderr.close()
         notify_watchdog(f"gone {self.group}")

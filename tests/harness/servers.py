@@ -129,14 +129,50 @@ class Server(ObservedProgram):
         return system.listening(self.port)[0] or system.sockets(self.pid)[0]
 
     def workers(self):
-        """The PIDs of its other processes that can accept: they have its listening socket."""
-        listen_socket = self.listen_socket()
-        others = [process.pid for process in self.processes() if process.pid != self.pid]
-        return [pid for pid in others if listen_socket in system.sockets(pid)]
+        """The PIDs of its other processes that can accept: they have a listening socket of its port."""
+        return [process.pid for process in self.listeners() if process.pid != self.pid]
 
-    def wait_until_workers(self, count):
-        """Wait until it has `count` workers, all asleep. Returns them."""
-        wait_until(lambda: len(self.workers()) == count, f"the server has {count} workers")
+    def listeners(self):
+        """Those of its processes that have a listening socket of its port.
+
+        They share one, or each has its own (SO_REUSEPORT, socket(7)).
+        """
+        processes, found = self.processes(), []
+        if not system.LINUX:
+            pids = system.holders(self.listen_socket(), [process.pid for process in processes])
+            return [process for process in processes if process.pid in pids]
+        sockets = self.listening_sockets()
+        for process in processes:
+            with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+                found += [process] if sockets.intersection(system.sockets(process.pid)) else []
+        return found
+
+    def listening_sockets(self):
+        """The listening sockets of its port, as system.descriptors() shows them (Linux)."""
+        rows = system.tcp(self.port)
+        return {f"socket:[{row.inode}]" for row in rows if (row.state, row.port) == (system.LISTENING, self.port)}
+
+    def worker_of(self, client):
+        """The PID of the worker that has accepted a client; None before one has."""
+        name = f"->127.0.0.1:{client.port} "  # as lsof shows it
+        if system.LINUX:
+            rows = system.tcp(self.port)
+            inodes = [row.inode for row in rows if (row.port, row.client) == (self.port, client.port)]
+            name = f"socket:[{inodes[0]}]" if inodes else ""
+        for pid in self.workers():
+            with contextlib.suppress(FileNotFoundError):
+                if name and any(name in text for text in system.sockets(pid)):
+                    return pid
+        return None
+
+    def wait_until_workers(self, *counts, why=""):
+        """Wait until it has as many workers as one of the counts, all asleep. Returns them. why explains the counts."""
+        wanted = " or ".join(map(str, sorted(set(counts))))
+        wait_until(
+            lambda: len(self.workers()) in counts,
+            f"{wanted}, the workers{why}",
+            seen=lambda: f"{len(self.workers())} processes besides the parent have the listening socket",
+        )
         self.wait_until_blocked()
         return self.workers()
 
@@ -148,8 +184,8 @@ class Server(ObservedProgram):
         others = [pid for pid in self.workers() if pid != worker]
 
         def stopped():
-            now = [system.process(pid) for pid in others]
-            return all(one.state == system.STOPPED for one in now if one)
+            now = system.snapshot()
+            return all(one.state == system.STOPPED for one in [system.process(pid, now) for pid in others] if one)
 
         try:
             for pid in others:
@@ -169,7 +205,7 @@ class Server(ObservedProgram):
         """
         clients = [self.connect() for _ in range(count)]
         self.wait_while_running(
-            lambda: all(system.accepted(self.port, client.port) for client in clients),
+            lambda: system.accepted(self.port, *(client.port for client in clients)),
             f"{count} clients are accepted",
         )
         self.wait_until_blocked()  # each child in recv, the parent in accept

@@ -1,13 +1,13 @@
 """Facts about processes, descriptors and connections, for the tests, the pages and the benchmarks.
 
-From /proc on Linux (proc(5)), from ps, lsof and netstat elsewhere. Not from psutil: every classroom would have to
-install it, and it doesn't know listen queues.
+From /proc on Linux (proc(5)), from ps, lsof and netstat elsewhere. psutil does not know listen queues.
 """
 
 import contextlib
 import ctypes
 import math
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -16,10 +16,12 @@ from typing import NamedTuple
 
 from harness.waiting import Impossible
 
-LINUX = sys.platform == "linux"
+# How the kernel behaves, and where facts are found: tests/mac/as-on-a-mac asks Linux's through macOS's programs.
+DARWIN = sys.platform == "darwin"
+LINUX = sys.platform == "linux" and "WEBSERVER3_AS_ON_A_MAC" not in os.environ
 BLOCKED = "SI"  # process states: asleep in a system call (ps(1); I is macOS's)
-ZOMBIE = "Z"
-STOPPED = "T"
+ZOMBIE, STOPPED = "Z", "T"
+LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")  # CONFIG_PROC_CHILDREN
 LISTENING, FIN_WAIT2 = "0A", "05"  # states in /proc/net/tcp
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20  # <linux/netlink.h>, <linux/sock_diag.h>
 # The ends of addresses in /proc/net/tcp, in either byte order: 127.0.0.1, and all addresses
@@ -41,10 +43,10 @@ class Process(NamedTuple):
     state: str
 
 
-def process(pid):
-    """A process by its ID; None if it is gone."""
+def process(pid, among=None):
+    """A process by its ID; None if it is gone. For `among` see snapshot()."""
     if not LINUX:
-        return next((one for one in processes() if one.pid == int(pid)), None)
+        return next((one for one in among or processes() if one.pid == int(pid)), None)
     try:
         fields = stat(pid)
         if int(fields[17]) > 1:
@@ -66,23 +68,39 @@ def processes():
     return [one for one in now if one]
 
 
-def children(pid):
-    """The children of a process, zombies included."""
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")
-        lists = [read(f"/proc/{pid}/task/{thread}/children") for thread in threads]
-    except FileNotFoundError:  # another system, or a kernel without CONFIG_PROC_CHILDREN
-        return [one for one in processes() if one.parent == pid]
-    now = (process(child.decode()) for children in lists for child in children.split())
-    return [child for child in now if child]
+def snapshot():
+    """What several questions to process(), children() and descendants() can share: one run of ps.
+
+    None on Linux, where each reads no more of /proc than it needs.
+    """
+    return None if LINUX else processes()
 
 
-def descendants(pid):
-    """The children of a process, their children, and so on, zombies included."""
-    family = children(pid)
+def children(pid, among=None):
+    """The children of a process, zombies included. For `among` see snapshot().
+
+    The list is reliable only while no child ends (proc_pid_task(5)): then it is read again.
+    """
+    if not (LINUX and LISTS_CHILDREN):
+        return [one for one in among or processes() if one.parent == pid]
+    while True:
+        try:
+            threads = os.listdir(f"/proc/{pid}/task")
+            lists = [read(f"/proc/{pid}/task/{thread}/children") for thread in threads]
+        except (FileNotFoundError, ProcessLookupError):
+            return []
+        found = [process(child.decode()) for children in lists for child in children.split()]
+        if None not in found:
+            return found
+
+
+def descendants(pid, among=None):
+    """The children of a process, their children, and so on, zombies included. For `among` see snapshot()."""
+    among = among or snapshot()
+    family = children(pid, among)
     for one in family:  # grows during the loop
         if one.state != ZOMBIE:
-            family += children(one.pid)
+            family += children(one.pid, among)
     return family
 
 
@@ -94,6 +112,8 @@ def adopt_orphans():
 
 def marked(process, mark):
     """Whether a process has a text in its environment. Always False except on Linux."""
+    if not LINUX:
+        return False
     try:
         return mark.encode() in read(f"/proc/{process.pid}/environ")
     except OSError:
@@ -121,9 +141,15 @@ def tasks_of_user(uid):
     return count
 
 
-def capable(number):
-    """Whether this process has a capability (capabilities(7)), given by number (Linux)."""
-    return bool(int(status("self", "CapEff"), 16) >> number & 1)
+def exit_status(pid):
+    """The exit status of a zombie, -N if signal N ended it (proc_pid_stat(5)). 0 where it is not shown, as on macOS."""
+    code = int(stat(pid)[49]) if LINUX else 0
+    return -(code & 127) or code >> 8
+
+
+def has_waited(pid):
+    """Whether a process has waited for a child: the page faults of those are added up (proc_pid_stat(5), Linux)."""
+    return int(stat(pid)[8]) > 0
 
 
 # What a process uses
@@ -179,32 +205,51 @@ def descriptors(pid):
     """The open descriptors of a process: a dict from number to what it refers to.
 
     For example {0: '/dev/null', 3: 'socket:[4711]'}: descriptors with equal texts refer to the same socket, also
-    in different processes. Raises FileNotFoundError (Linux) if the process is gone, and Impossible if it is another
+    in different processes. Raises FileNotFoundError (Linux) if the process is ending, and Impossible if it is another
     user's and we may not inspect it: in a container root may lack CAP_SYS_PTRACE (proc_pid_fd(5)).
     """
-    targets = {}
     if not LINUX:
-        listing = run("lsof", "-a", "-p", str(pid), "-d", "0-65535", "-nP", "-Fftdn")
-        for line in listing.splitlines():
-            if line[0] == "f":
-                number = int(line[1:])
-                targets[number] = ""
-            elif line[0] in "tdn":
-                targets[number] += f"{line[1:]} "
-        return targets
+        return listed_descriptors([pid]).get(pid, {})
+    targets = {}
     try:
         for number in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(FileNotFoundError):  # closed meanwhile
                 targets[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
     except PermissionError as error:
+        if int(stat(pid)[20]) == 0:  # it has no memory any more, and its descriptors are root's
+            raise FileNotFoundError(f"process {pid} is ending") from None
         raise Impossible(f"another user's process may not be looked into: {error}") from None
     return targets
+
+
+def listed_descriptors(pids):
+    """The descriptors() of several processes, by PID, from one run of lsof(8); a process that is gone is missing."""
+    found = {}
+    listing = run("lsof", "-a", "-p", ",".join(map(str, pids)), "-d", "0-65535", "-nP", "-Fftdn")
+    for line in listing.splitlines():
+        field, value = line[:1], line[1:]
+        if field == "p":
+            targets = found[int(value)] = {}
+        elif field == "f":
+            number = int(value)
+            targets[number] = ""
+        elif field in ("t", "d", "n"):
+            targets[number] += f"{value} "
+    return found
 
 
 def sockets(pid):
     """The sockets among the descriptors of a process: what they refer to."""
     kind = "socket:" if LINUX else "IPv"
     return [target for target in descriptors(pid).values() if target.startswith(kind)]
+
+
+def holders(target, pids):
+    """Those of some processes that have a descriptor of a socket, which is given by its text in descriptors()."""
+    if LINUX:
+        return [pid for pid in pids if target in sockets(pid)]
+    listed = listed_descriptors(pids) if pids else {}
+    return [pid for pid in pids if target in listed.get(pid, {}).values()]
 
 
 # Connections
@@ -247,15 +292,26 @@ def listening(port):
     all addresses of both families. None if no process listens.
     """
     if not LINUX:
-        for row in run("netstat", "-anL", "-p", "tcp").splitlines():
-            fields = row.split()
-            if fields and fields[-1].endswith(f".{port}"):
-                return "", int(fields[1].split("/")[0])
-        return None
+        queues = listen_queues(port)
+        return ("", next(iter(queues.values()))) if queues else None
     for row in tcp(port):
         if row.state == LISTENING and row.port == port:
             return f"socket:[{row.inode}]", row.queued
     return None
+
+
+def listen_queues(port):
+    """The listening sockets on a port: a dict from addresses to the lengths of their queues, from netstat(1).
+
+    A row is `0/0/128  127.0.0.1.8888`; other BSDs have the protocol before it. Those that 127.0.0.1 reaches are first.
+    """
+    queues = {}
+    for row in run("netstat", "-anL", "-p", "tcp").splitlines():
+        lengths = [field for field in row.split() if re.fullmatch(r"\d+/\d+/\d+", field)]
+        address, _, number = row.strip().rpartition(".")
+        if lengths and number == str(port):
+            queues[address.split()[-1]] = int(lengths[0].split("/")[0])
+    return dict(sorted(queues.items(), key=lambda item: item[0] not in ("127.0.0.1", "*")))
 
 
 def queued(port):
@@ -267,31 +323,36 @@ def queued(port):
 def longest_queue():
     """The system's limit for listen queues (listen(2)); math.inf where it is unknown."""
     try:
-        return int(read("/proc/sys/net/core/somaxconn"))
-    except FileNotFoundError:
+        return int(read("/proc/sys/net/core/somaxconn") if LINUX else run("sysctl", "-n", "kern.ipc.somaxconn"))
+    except (FileNotFoundError, ValueError):  # another system: no such file, program, or name
         return math.inf
 
 
 def reachable(port):
-    """Whether a listening socket on a port can be reached through 127.0.0.1.
-
-    True where that can't be seen, as on macOS.
-    """
+    """Whether a listening socket on a port can be reached through 127.0.0.1."""
     if not LINUX:
-        return True
+        addresses = listen_queues(port)
+        return not addresses or not {"127.0.0.1", "*"}.isdisjoint(addresses)
     listeners = [row for row in tcp(port) if (row.state, row.port) == (LISTENING, port)]
     return not listeners or any(row.local for row in listeners)
 
 
-def accepted(port, client_port):
-    """Whether the connection from client_port to a port of 127.0.0.1 has been accepted.
+def accepted(port, *client_ports):
+    """Whether the connections from client_ports to a port of 127.0.0.1 have all been accepted.
 
     On Linux the server's end has an inode only then. sock_diag(7) finds it by its address. /proc/net/tcp, for kernels
-    without that, lists every connection of the last minute, which may take a tenth of a second. Elsewhere lsof finds
-    a process that has it.
+    without that, lists every connection of the last minute, which may take a tenth of a second. Elsewhere one run of
+    lsof finds the processes that have them; of a socket for both families it may show the address as IPv6's.
     """
     if not LINUX:
-        return f":{port}->127.0.0.1:{client_port} " in run("lsof", "-nP", f"-iTCP:{port}")
+        listing = run("lsof", "-nP", f"-iTCP:{port}")
+        found = re.findall(rf":{port}->(?:\[::ffff:)?127\.0\.0\.1\]?:(\d+) ", listing)
+        return {str(client_port) for client_port in client_ports} <= set(found)
+    return all(has_inode(port, client_port) for client_port in client_ports)
+
+
+def has_inode(port, client_port):
+    """Whether the server's end of a connection has an inode (Linux)."""
     with contextlib.suppress(OSError):
         state, inode = server_end(port, client_port)
         return state != int(LISTENING, 16) and inode != 0
@@ -330,8 +391,8 @@ def stat(name):
 
 def status(pid, name):
     """A value in /proc/PID/status (proc(5))."""
-    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
-        return next(line for line in file if line.startswith(name)).split()[1]
+    lines = read(f"/proc/{pid}/status").decode().splitlines()
+    return next(line for line in lines if line.startswith(name)).split()[1]
 
 
 def run(*command):

@@ -22,12 +22,16 @@ def user_with_few_processes(count, capabilities=READS_ALL):
 
     RLIMIT_NPROC counts all processes of the user and doesn't apply to root (getrlimit(2)). So root starts the
     server as an otherwise unused user, with at most one capability: to read all files, because the interpreter
-    may be where only root can read. Raises Impossible where root can't do that, as in some containers.
+    may be where only root can read. Raises Impossible where root can't do that, as in some containers and on macOS.
     """
-    if os.getuid() != 0 or not system.LINUX:
+    if os.getuid() != 0:
         # The user's other processes come and go. Only 0 is certain: not one more.
         most = count + system.tasks_of_user(os.getuid()) if count > 1 else 0
+        hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]  # 1333 on a Mac with 8 GB
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         return {"wrapper": [], "limits": {resource.RLIMIT_NPROC: most}}
+    if not system.LINUX:
+        raise Impossible("the limit on processes does not hold for root")
     if why_no_other_user(capabilities):  # a container may lack that capability; most servers need none
         capabilities = NOTHING
     if why_no_other_user(capabilities):
@@ -53,7 +57,7 @@ def as_user(user, capabilities):
     return command
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def why_no_other_user(capabilities):
     """Why root can't run Python as another user with these capabilities; '' if it can."""
     if shutil.which("setpriv") is None:
@@ -61,3 +65,8 @@ def why_no_other_user(capabilities):
     command = [*as_user(unused_user(), capabilities), sys.executable, "-c", ""]
     tried = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8")
     return f"root cannot be another user here: {tried.stderr.strip()}" if tried.returncode else ""
+
+
+def capable(number):
+    """Whether this process has a capability (capabilities(7)), given by number (Linux)."""
+    return bool(int(system.status("self", "CapEff"), 16) >> number & 1)

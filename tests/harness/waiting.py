@@ -29,11 +29,12 @@ def mismatch(seen, expected):
     return f"Seen      {seen}.\nExpected  {expected}."
 
 
-def wait_until(condition, expected, allow=0):
+def wait_until(condition, expected, allow=0, seen=None):
     """Wait until condition() is true. Returns its value.
 
     The pause before the next check is a tenth of the time waited so far, 2 to 50 ms. Raises AssertionError,
-    which names what was expected, after Patience.seconds plus `allow` seconds.
+    which names what was expected, after Patience.seconds plus `allow` seconds. seen() says what there is instead,
+    such as "it has 8 workers".
     """
     __tracebackhide__ = True
     seconds = Patience.seconds + allow
@@ -46,5 +47,6 @@ def wait_until(condition, expected, allow=0):
             return result
         waited = time.monotonic() - began
         if waited > seconds:
-            raise AssertionError(mismatch(f"not within {seconds:g} seconds", expected))
+            what = f"{seen()}, after {seconds:g} seconds" if seen else f"not within {seconds:g} seconds"
+            raise AssertionError(mismatch(what, expected))
         time.sleep(min(max(waited / 10, 0.002), 0.05))

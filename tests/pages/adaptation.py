@@ -20,6 +20,13 @@ ERRORS = {
     errno.EMFILE: "[Errno 24] Too many open files",
 }
 
+# What zsh says, and how bash says it, as the pages have it
+ZSH = [
+    (r"zsh: suspended( \(signal\))? +(.*)", r"[1]+  Stopped                 \2"),
+    (r"\[1\]  [+-] continued +", ""),
+    (r"zsh: terminated +.*", "Terminated"),
+]
+
 
 def for_this_run(line, port, shells):
     """A line as it is typed. shells is a dict from terminals, such as pts/1, to the PIDs of their shells."""
@@ -34,11 +41,29 @@ def for_this_run(line, port, shells):
     line = re.sub(r"ulimit -u (\d+)", limit, line)
     line = re.sub(r"-t (pts/\d+)", session, line)
     line = line.replace(".venv/bin/python ", "python3 ")
+    line = re.sub(r"--delay 60\b", LONG_DELAY, line)  # time to read
     if port == ARTICLES_PORT:
         return line
     line = re.sub(r"(python3? (?:webserver[34]\w|client3|watch3)\.py)", rf"\1 --port {port}", line)
     line = line.replace(LONG_DELAY, SHORT_DELAY)
     return re.sub(rf"\b{ARTICLES_PORT}\b", str(port), line)
+
+
+def ps_row(line):
+    """A row of ps -o pid,ppid,stat,comm as Linux prints it, or any other line as it is.
+
+    macOS prints argv[0], with its path, for a Python from python.org that of an application. It names a zombie
+    <defunct>; some versions of Linux's ps add that word.
+    """
+    if re.fullmatch(r" *PID +PPID +STAT +COMM *", line):
+        return line.replace("COMM", "COMMAND")
+    row = re.fullmatch(r"(?P<facts> *\d+ +\d+ +(?P<state>[A-Z])\S* +)(?P<name>\S.*?)( <defunct>)? *", line)
+    if not row:
+        return line
+    name = row["name"].rpartition("/")[2].lstrip("-")  # a login shell is -zsh
+    if name == "Python" or name == "<defunct>" and row["state"] == system.ZOMBIE:
+        name = "python3"  # no page shows another program's zombie
+    return row["facts"] + re.sub(r"^python3[\d.]*$", "python3", "bash" if name == "zsh" else name)
 
 
 def as_on_page(lines, port):
@@ -49,7 +74,9 @@ def as_on_page(lines, port):
             continue
         line = re.sub(r'File "[^"]*/', 'File "…/', line)
         line = line.replace(f" --port {port}", "").replace(SHORT_DELAY, LONG_DELAY)
-        line = line.replace(" <defunct>", "")  # not in all versions of ps
+        for words, bash in ZSH:
+            line = re.sub(f"^{words}", bash, line)
+        line = ps_row(line)
         line = line.replace("socket.timeout:", "TimeoutError:")  # Python 3.9
         for number, words in ERRORS.items():
             line = line.replace(f"[Errno {number}] {os.strerror(number)}", words)

@@ -18,7 +18,7 @@ A reader types what a page shows, so a page is its own test. Rules for writers:
 - Everything else has to be as shown, except column widths and what NORMALIZED in
   matching.py lists.
 - Words after the language restrict a block. any-order: its lines may come in any order.
-  linux: it runs only there. Others name programs and libraries that it needs, as in
+  linux, bash: it runs only there. Others name programs and libraries that it needs, as in
   "console linux strace". Where one is missing, a block that only looks, with ps, ss,
   lsof or watch3.py, is left out. If it does more, so is the rest of its section, and
   each terminal that has a prompt at the end of the section gets it by Ctrl-C.
@@ -29,7 +29,7 @@ A reader types what a page shows, so a page is its own test. Rules for writers:
 
 A correct step keeps its lines: a rewrite changes only what was wrong.
 On other ports than 8888 many pages are followed at once, and nobody needs time to look:
-a delay of 15 seconds becomes one of 3.
+a delay of 15 seconds becomes one of 3. One of 60 is one of 15, on any port.
 """
 
 import argparse
@@ -45,6 +45,7 @@ from pages import translation
 from pages.adaptation import ARTICLES_PORT
 from pages.blocks import PAGES
 from pages.run import followed
+from pages.terminals import SHELLS
 
 
 def main():
@@ -52,7 +53,7 @@ def main():
     Patience.seconds = options.patience
     status = 0
     for page in options.pages:
-        run, lines = followed(page, options.port, go_on=not options.check)
+        run, lines = followed(page, options.port, go_on=not options.check, shell=options.shell)
         for remark in [*run.untrue, *(f"Not run: {why}" for why in run.left_out)]:
             print(remark)
         if run.untrue and not options.check:
@@ -75,6 +76,7 @@ def parse_options():
     parser.add_argument("pages", nargs="*", default=PAGES, help="(default: all)")
     parser.add_argument("--check", action="store_true", help="leave the pages as they are")
     parser.add_argument("--port", type=int, default=ARTICLES_PORT, help="0: a free one (%(default)s)")
+    parser.add_argument("--shell", choices=SHELLS, default="bash", help="the terminals' (%(default)s)")
     seconds = "how long to wait for expected output (%(default)s)"
     parser.add_argument("--patience", type=float, default=Patience.seconds, metavar="SECONDS", help=seconds)
     return parser.parse_args()

@@ -61,7 +61,7 @@ def pattern_of(line):
     """A regular expression for a line of a page, with a group for each placeholder, and the placeholders."""
     line = normalized(line)
     placeholders = PLACEHOLDER.findall(line)
-    literals = [".*".join(map(re.escape, text.split("…"))) for text in PLACEHOLDER.split(line)]
+    literals = [".*?".join(map(re.escape, text.split("…"))) for text in PLACEHOLDER.split(line)]
     groups = [r"(pts/\d+|ttys\d+)" if kind(one) == "terminal" else r"(\d+)" for one in placeholders]
     return re.compile("".join(map("".join, zip(literals, [*groups, ""])))), placeholders
 

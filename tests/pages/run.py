@@ -19,21 +19,21 @@ from pages.terminals import IDLE, Terminals
 
 # Commands that only look. They are typed again until they show what the page does, as they may come too early; and
 # what follows on the page holds without them.
-LOOKS = ("ps ", "ss ", "lsof ", ".venv/bin/python watch3.py")
+LOOKS = ("ps ", "ss ", "lsof ", "ulimit -a", ".venv/bin/python watch3.py")
 
 
-def followed(page, port=0, go_on=False):
-    """Follow a page on a port, or a free one, up to its first error unless go_on.
+def followed(page, port=0, go_on=False, shell="bash"):
+    """Follow a page on a port, or a free one, in a shell, up to its first error unless go_on.
 
     Returns the Run and the lines that the page should have. Raises Impossible if all pages need a missing program.
     """
-    needed = ["curl", "ps", *["setpriv"] * (system.LINUX and os.getuid() == 0)]  # see shell()
+    needed = [shell, "curl", "ps", *["setpriv"] * (system.LINUX and os.getuid() == 0)]  # see shell()
     if missing := [name for name in needed if not available(name)]:
         raise Impossible(f"there is no {', '.join(missing)}")
     with tempfile.TemporaryDirectory() as folder:
         for script in ROOT.glob("*.py"):
             shutil.copy(script, folder)
-        run = Run(page, port or free_port(), folder)
+        run = Run(page, port or free_port(), folder, shell)
         return run, run.follow(go_on)
 
 
@@ -43,11 +43,11 @@ class Run:
     folder holds the scripts. untrue lists the errors of the page, left_out the blocks that could not be run, and why.
     """
 
-    def __init__(self, page, port, folder):
+    def __init__(self, page, port, folder, shell="bash"):
         self.page = page
         self.port = port
         self.folder = folder
-        self.terminals = Terminals(folder)
+        self.terminals = Terminals(folder, shell)
         self.values = {}  # of the placeholders, see match()
         self.prompts = {}  # whether each terminal is at a prompt, as the page has it
         self.untrue = []
@@ -128,6 +128,7 @@ class Run:
     def missing(self, block, todo):
         """What a block needs and this run lacks: programs and libraries, or something that was left out before."""
         missing = [mark for mark in block.marks if not available(mark)]
+        missing += {"bash"}.intersection(block.marks) - {self.terminals.shell}
         if self.left_out:
             missing += [f"command in {name}" for name in self.owed]
             typed = PLACEHOLDER.findall("\n".join(line for step in todo for line in step.typed))

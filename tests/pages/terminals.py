@@ -12,8 +12,9 @@ from harness.programs import Program
 from harness.users import WRITES_ALL, user_with_few_processes
 from harness.waiting import wait_until
 
-READY = "\x02"  # the prompt: the reader's $ or >>>
-MORE = "\x03"  # the prompt inside a statement or here-document: the reader's ... or >
+# The prompts: the reader's $ or >>>, and inside a statement or here-document ... or >. They are printable: libedit,
+# which is readline on macOS, hides what follows a \x01 or \x02.
+READY, MORE = "<ready>", "<more>"
 BOLD = r"\x1b\[[0-9;]*m"  # and other renditions (ECMA-48): curl -i prints fields in bold
 IDLE = system.BLOCKED + system.ZOMBIE + system.STOPPED
 # All other variables, such as HOME or COLUMNS, are user settings.
@@ -98,12 +99,19 @@ def readers_wrapper():
     return user_with_few_processes(0, WRITES_ALL)["wrapper"]
 
 
-def shell(folder):
-    """A terminal with bash(1), in a folder. It doesn't run as root, whom ulimit(1) doesn't limit."""
-    bash = [shutil.which("bash"), "--norc", "--noprofile", "--noediting"]
-    terminal = Terminal([*readers_wrapper(), *bash], folder)
-    # bash skips a python3 where only root can read: it asks access(2), which ignores capabilities.
-    terminal.type(['hash -p "${PATH%%:*}/python3" python3; tty'])
+# The shells that a page can be followed in: their options, for no files of the user's and no line editor; and how each
+# is told where python3 is. They skip one where only root can read: they ask access(2), which ignores capabilities.
+SHELLS = {
+    "bash": (["--norc", "--noprofile", "--noediting"], 'hash -p "${PATH%%:*}/python3" python3'),
+    "zsh": (["-f", "+Z", "-o", "no_prompt_cr", "-o", "no_prompt_sp"], 'hash python3="${PATH%%:*}/python3"'),
+}
+
+
+def shell(folder, name="bash"):
+    """A terminal with a shell, in a folder. It doesn't run as root, whom ulimit(1) doesn't limit."""
+    options, hash_python3 = SHELLS[name]
+    terminal = Terminal([*readers_wrapper(), shutil.which(name), *options], folder)
+    terminal.type([f"{hash_python3}; tty"])
     wait_until(lambda: terminal.ready, "there is a prompt")
     terminal.tty = terminal.lines[-1].partition("/dev/")[2]
     terminal.take()
@@ -120,16 +128,17 @@ def python(folder):
 class Terminals(dict):
     """The terminals of a page, by the names in its captions. One opens when it is first used.
 
-    pids holds the PIDs of all processes that census() has seen.
+    shell is one of SHELLS. pids holds the PIDs of all processes that census() has seen.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, shell="bash"):
         super().__init__()
         self.folder = folder
+        self.shell = shell
         self.pids = set()
 
     def __missing__(self, name):
-        self[name] = python(self.folder) if name == "Python" else shell(self.folder)
+        self[name] = python(self.folder) if name == "Python" else shell(self.folder, self.shell)
         return self[name]
 
     def shells(self):
@@ -138,12 +147,13 @@ class Terminals(dict):
 
     def census(self):
         """Yield all processes in the terminals, the last terminal's first, and add their PIDs to `pids`."""
+        now = system.snapshot()
         for terminal in reversed(list(self.values())):
-            family = [system.process(terminal.pid)]
+            family = [system.process(terminal.pid, now)]
             for one in filter(None, family):  # grows during the loop
                 self.pids.add(one.pid)
                 yield one
-                family += system.children(one.pid) if one.state != system.ZOMBIE else []
+                family += system.children(one.pid, now) if one.state != system.ZOMBIE else []
 
     def reap_orphans(self):
         """Reap zombies that have lost their parents, as init does: guarded() makes us their parent (Linux)."""

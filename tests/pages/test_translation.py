@@ -7,7 +7,7 @@ from harness.stages import ROOT
 from pages.blocks import PAGES
 from pages.translation import compare, sections, twin, with_blocks_of, with_english_links
 
-TRANSLATED = [page for page in [*PAGES, "docs/costs.md"] if twin(page)]
+TRANSLATED = [page for page in [*PAGES, "docs/costs.md", "docs/cheatsheet.md"] if twin(page)]
 ENGLISH = """# Title
 English | [简体中文](zh)
 

@@ -137,6 +137,7 @@ def with_english_links(page, text):
         start, path, heading = link.groups()
         if path.startswith("https:"):
             return link[0]
+        path = path.replace(".html?lang=zh", ".html")  # of docs/steps/
         there = os.path.normpath(os.path.join(twin(page), "..", path)) if path else twin(page)
         english = there.replace(".zh.md", ".md").replace("docs/zh/", "docs/")
         path = os.path.relpath(english, os.path.dirname(page)) if path else ""

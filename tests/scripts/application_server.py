@@ -1,6 +1,7 @@
-"""Our WSGI server with applications.py, and the requests and answers of its tests.
+"""Our WSGI servers with applications.py, and the requests and answers of their tests.
 
-The files test_wsgi_*.py share it. They aren't graded: the exercise asks far less of a reader's server.
+Shared by test_wsgi_*.py, test_3h.py, test_h11.py and test_frameworks.py. None of them grades: the exercise asks far
+less of a reader's server.
 """
 
 import json
@@ -18,12 +19,12 @@ CHUNKED = "POST {} HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class ApplicationServer(StageServer):
-    """The WSGI server with options, serving an application that it finds in the folder cwd."""
+    """A WSGI server with options, serving an application that it finds in the folder cwd."""
 
-    def __init__(self, *options, application="applications:app", cwd=None, **program_options):
+    def __init__(self, *options, stage=STAGE, application="applications:app", cwd=None, env=None, **program_options):
         cwd = cwd or pathlib.Path(__file__).parent
-        environment = {"PYTHONDONTWRITEBYTECODE": "1"}
-        super().__init__(STAGE, application, *options, cwd=cwd, env=environment, **program_options)
+        environment = {"PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+        super().__init__(stage, application, *options, cwd=cwd, env=environment, **program_options)
 
     def send(self, request):
         """Connect and send a request, text or bytes. Returns the connection."""

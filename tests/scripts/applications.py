@@ -47,6 +47,13 @@ def do_environ(environ, start_response):
     return [json.dumps(shown).encode()]
 
 
+def do_mirror(environ, start_response):
+    """The texts in the environ, and the body, as JSON."""
+    body = b"".join(body_in_blocks(environ)).decode("latin-1")
+    start_response("200 OK", TEXT)
+    return [json.dumps([{k: v for k, v in environ.items() if isinstance(v, str)}, body]).encode()]
+
+
 def do_say(environ, start_response):
     """Answer with the status, the header fields and the pieces that are the request's body, as JSON."""
     status, headers, pieces = json.load(environ["wsgi.input"])
@@ -140,6 +147,17 @@ def do_read_first(environ, start_response):
     yield str(sum(map(len, body_in_blocks(environ)))).encode()
 
 
+def do_until(environ, start_response):
+    """Send empty pieces until the file that the query names exists, and one more. Then answer with the body."""
+    start_response("200 OK", TEXT)
+    print("waiting", file=environ["wsgi.errors"], flush=True)
+    while not os.path.exists(environ["QUERY_STRING"]):
+        time.sleep(0.003)
+        yield b""
+    yield b""
+    yield environ["wsgi.input"].read(100)
+
+
 def do_catch(environ, start_response):
     """Catch the error of reading the body. The query says what comes next."""
     body = b"all is well"
@@ -165,8 +183,9 @@ def do_fail(environ, start_response):
 
 
 def do_fail_amid(environ, start_response):
+    """Fail after the first piece of the body, with ?empty an empty one."""
     start_response("200 OK", TEXT)
-    return Closed([b"some", None])
+    return Closed([b"" if environ["QUERY_STRING"] == "empty" else b"some", None])
 
 
 def do_exit(environ, start_response):
@@ -257,7 +276,7 @@ def do_terminate(environ, start_response):
 def do_run(environ, start_response):
     """Answer with the exit status of a program."""
     start_response("200 OK", TEXT)
-    return [str(subprocess.run([sys.executable, "-c", "exit(7)"]).returncode).encode()]
+    return [str(subprocess.run(["sh", "-c", "exit 7"]).returncode).encode()]
 
 
 def do_demo(environ, start_response):

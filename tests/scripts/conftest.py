@@ -1,18 +1,15 @@
 """What tests share because it takes longer to start than they take: servers of applications, and rich."""
 
-import os
-import runpy
-import signal
 import sys
-import tempfile
 
 import pytest
 from harness.stages import ROOT
-from harness.waiting import Patience, wait_until
+from harness.waiting import wait_until
 
 sys.path.append(str(ROOT / "benchmarks"))  # for test_benchmarks.py
 
 from application_server import ApplicationServer
+from forked import run_forked
 
 
 @pytest.fixture(scope="session")
@@ -49,44 +46,16 @@ def impatient():
 
 @pytest.fixture
 def watch3():
-    """watch3(option, ...) runs watch3.py with 80 columns and returns what it prints.
+    """watch3(option, ...) runs watch3.py with 80 columns and returns what it prints, in an encoding."""
+    for module in ("psutil", "rich.live", "rich.table", "rich.tree"):  # so that not each fork has to import them
+        pytest.importorskip(module)
 
-    It runs in a fork of this process, which has rich already: importing it takes longer than all the rest.
-    """
-    pytest.importorskip("rich.live")
-
-    def watch3(*options, status=0):
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
-            pid = os.fork()
-            if pid == 0:
-                become_watch3(options, output.fileno())
-            _, ended = os.waitpid(pid, 0)
-            output.seek(0)
-            printed = output.read()
-        assert os.waitstatus_to_exitcode(ended) == status, printed
-        return printed
+    def watch3(*options, status=0, encoding="utf-8"):
+        ended = run_forked(ROOT / "watch3.py", *options, encoding=encoding)
+        assert ended.status == status, ended
+        return ended.output + ended.errors
 
     return watch3
-
-
-def become_watch3(options, output):
-    """In a forked child: run watch3.py as a program, with both outputs to a descriptor. Never returns."""
-    status = 1
-    try:
-        os.setpgid(0, 0)
-        signal.alarm(Patience.seconds)
-        for number in (1, 2):
-            os.dup2(output, number)
-        sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
-        os.environ["COLUMNS"] = "80"
-        os.environ.pop("FORCE_COLOR", None)
-        sys.argv = ["watch3.py", *map(str, options)]
-        runpy.run_path(str(ROOT / "watch3.py"), run_name="__main__")
-    except SystemExit as end:
-        status = end.code or 0
-    finally:
-        sys.stdout.flush()
-        os._exit(status)
 
 
 @pytest.fixture

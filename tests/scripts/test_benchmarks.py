@@ -92,7 +92,7 @@ def test_other_servers_do_the_stages_work(start, tmp_path):
         assert b"connection: close" in head.lower(), name
         assert b"content-type: text/plain; charset=utf-8" in head.lower(), name
         assert body == b"Hello, World!\n", name
-        wait_until(lambda: "GET /hello" in server.output, f"{name} logs the request")
+        wait_until(lambda server=server: "GET /hello" in server.output, f"{name} logs the request")
 
 
 @needs("cc")

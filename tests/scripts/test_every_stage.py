@@ -8,6 +8,7 @@ All scripts run as copies in an empty folder and without site-packages, because 
 import ast
 import contextlib
 import functools
+import importlib
 import os
 import re
 import select
@@ -16,6 +17,7 @@ import socket
 import sys
 
 import pytest
+from forked import Ended, run_forked
 from harness import system
 from harness.clients import Connection
 from harness.programs import QUICK_DNS, Program
@@ -55,6 +57,7 @@ BAD_OPTIONS = {
     "3i": ["--timeout=0", "--timeout=nan", "--timeout=x", "--max-children=0", "--max-children=1.5"],
     "4a": ["--delay=-1", "--workers=0", "--workers=1000000", "--workers=x"],
     "4b": ["--delay=-1"],
+    "4e": ["--delay=-1", "--workers=0"],
 }  # the other stages parse their options by one of these texts
 
 IMPOSSIBLE = [  # a host, a port
@@ -110,23 +113,29 @@ def begin(start, folder):
     return begin
 
 
-def only_line(program):
-    """The line on standard error with which a program gives up, printing nothing else."""
-    assert program.wait() == 1
-    assert program.output == ""
-    (line,) = program.errors.splitlines()
+def run_stage(stage, *options):
+    """Run a stage's script to its end. Returns how it Ended."""
+    importlib.import_module("asyncio")  # so that not each fork has to
+    return run_forked(script_path(stage), *options)
+
+
+def only_line(ended):
+    """The line on standard error with which a program has given up, printing nothing else."""
+    assert ended.status == 1, ended
+    assert ended.output == ""
+    (line,) = ended.errors.splitlines()
     return line
 
 
 # Starting
 
 
-def test_default_port_in_use_is_one_line(begin):
+def test_default_port_in_use_is_one_line():
     with contextlib.ExitStack() as taken:
         with contextlib.suppress(OSError):  # in use already
             taken.enter_context(socket.create_server(("127.0.0.1", 8888)))
-        for program in [begin(stage) for stage in STARTS]:
-            line = only_line(program)
+        for stage in STARTS:
+            line = only_line(run_stage(stage))
             assert "127.0.0.1 port 8888" in line
             assert "in use" in line
 
@@ -135,53 +144,46 @@ def test_impossible_address_is_one_line(begin):
     commands = [("3a", "--host", host, "--port", str(port)) for host, port in IMPOSSIBLE]
     programs = [begin(*command, env=QUICK_DNS) for command in commands]
     for (host, port), program in zip(IMPOSSIBLE, programs):
-        assert f"{host} port {port}" in only_line(program)
+        assert f"{host} port {port}" in only_line(Ended(program.wait(), program.output, program.errors))
 
 
 @LINUX_ONLY  # all of 127.0.0.0/8 is this machine
 @pytest.mark.parametrize("stage", ["3a", "3b", "3h", "3i"])  # the later stages' main is 3b's
 def test_host_is_where_it_listens(serve, stage):
-    server = serve(stage, "--host", "127.0.0.2")
-    socket.create_connection(("127.0.0.2", server.port), Patience.seconds).close()
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", server.port), Patience.seconds).close()
+    with socket.socket() as taken:  # so that no other program listens there
+        taken.bind(("127.0.0.1", 0))
+        server = serve(stage, "--host", "127.0.0.2", port=taken.getsockname()[1])
+        socket.create_connection(("127.0.0.2", server.port), Patience.seconds).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port), Patience.seconds).close()
 
 
-def test_bad_option_is_a_usage_error(begin):
-    commands = [(stage, option) for stage in BAD_OPTIONS for option in BAD_OPTIONS[stage]]
-    programs = [begin(*command) for command in commands]
-    for (_, option), program in zip(commands, programs):
-        assert program.wait() == 2
-        assert program.output == ""
-        assert program.errors.startswith("usage: ")
-        assert option.partition("=")[0] in program.errors.splitlines()[-1]
+def test_bad_option_is_a_usage_error():
+    for stage, option in [(stage, option) for stage, options in BAD_OPTIONS.items() for option in options]:
+        ended = run_stage(stage, option)
+        assert ended.status == 2
+        assert ended.output == ""
+        assert ended.errors.startswith("usage: ")
+        assert option.partition("=")[0] in ended.errors.splitlines()[-1]
 
 
-def test_help_is_the_docstring_with_the_defaults(begin):
-    for stage, program in [(stage, begin(stage, "--help")) for stage in ALL_STAGES]:
-        assert program.wait() == 0
-        assert ast.get_docstring(ast.parse(script(stage))) in program.output
-        assert "(default: 127.0.0.1)" in program.output
-        assert "(default: 8888)" in program.output
+def test_help_is_the_docstring_with_the_defaults():
+    for stage in ALL_STAGES:
+        ended = run_stage(stage, "--help")
+        assert ended.status == 0
+        assert ast.get_docstring(ast.parse(script(stage))) in ended.output
+        assert "(default: 127.0.0.1)" in ended.output
+        assert "(default: 8888)" in ended.output
         if stage in DEFAULT_DELAY:
-            _, _, explained = program.output.partition("\n  --delay SECONDS")
+            _, _, explained = ended.output.partition("\n  --delay SECONDS")
             assert f"(default: {DEFAULT_DELAY[stage]})" in explained
 
 
-# Stands in for a system without fork.
-WITHOUT_FORK = """if True:
-    import os, runpy, sys
-    del os.fork
-    sys.argv = sys.argv[1:]
-    runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-def test_missing_fork_is_one_line(start, folder):
-    command = [sys.executable, "-c", WITHOUT_FORK]
-    names = ["webserver3c.py", "webserver3h.py", "webserver3i.py", "webserver4a.py", "client3.py"]
-    for program in [start(Program, [*command, folder / name]) for name in names]:
-        assert "needs fork. On Windows, use WSL." in only_line(program)
+def test_missing_fork_is_one_line():
+    scripts = [script_path(stage) for stage in ("3c", "3h", "3i", "4a")]
+    for path in [*scripts, ROOT / "client3.py"]:
+        ended = run_forked(path, before=lambda: delattr(os, "fork"))
+        assert "needs fork. On Windows, use WSL." in only_line(ended)
 
 
 # Answering
@@ -209,8 +211,7 @@ def test_any_bytes_get_the_whole_answer(serve, stage):
 def test_any_bytes_are_shown_at_once_as_printable_ascii(serve, stage):
     server = serve(stage)  # its output is a file
     send_at_once(server)
-    for request in REQUESTS:
-        wait_until(lambda: repr(request) in server.output, f"it shows {request[:30]}")
+    wait_until(lambda: all(repr(request) in server.output for request in REQUESTS), "it shows all requests")
     assert re.fullmatch(r"[ -~\n]*", server.output)
 
 

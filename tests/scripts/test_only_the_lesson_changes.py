@@ -27,7 +27,12 @@ LONGEST = 150  # lines of a stage
 WITH_WORKER = "Worker {os.getpid()}, r"  # how 4a and 4e show a request,
 ALONE = "R"  # and how 4b, 4c and 4d do
 
-NEXT = {"3g": ["webserver3h.py", "webserver4a.py"], "3h": ["webserver3i.py"], "3i": ["docs/3i.md"], "4e": ["docs/next.md"]}
+NEXT = {
+    "3g": ["webserver3h.py", "webserver4a.py"],
+    "3h": ["webserver3i.py"],
+    "3i": ["docs/3i.md"],
+    "4e": ["docs/next.md"],
+}
 NEXT.update({stage: [f"webserver{after}.py"] for stage, after in zip(STAGES, STAGES[1:]) if stage not in NEXT})
 
 

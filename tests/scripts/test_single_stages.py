@@ -12,7 +12,7 @@ import time
 
 import pytest
 from harness import system
-from harness.stages import LONG
+from harness.stages import LONG, STAGES
 from harness.waiting import wait_until
 from marks import LINUX_ONLY, needs_queue
 
@@ -31,24 +31,25 @@ def assert_answered(client):
 # The listen queue
 
 
-@LINUX_ONLY
 @needs_queue(5)
 def test_queue_of_5_lets_6_wait(serve):
+    count = 5 if system.DARWIN else 6  # Linux's kernel takes one more than listen asked for
     servers = [serve(stage) for stage in ("3a", "3b", "3c", "3d", "3e")]
     for server in servers:
         server.stop()
-        for _ in range(6):
+        for _ in range(count):
             server.connect()
-    for seventh in [server.try_to_connect() for server in servers]:
-        seventh.wait_until_kept_waiting()
-    assert [system.queued(server.port) for server in servers] == [6] * 5
+    for one_more in [server.try_to_connect() for server in servers if system.LINUX]:
+        one_more.wait_until_kept_waiting()
+    assert [system.queued(server.port) for server in servers] == [count] * 5
 
 
 @needs_queue(128)
-@pytest.mark.parametrize("stage", ["3f", "3g"])
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage >= "3f"])
 def test_queue_of_1024_lets_128_wait(serve, stage):
     server = serve(stage)
-    server.stop()
+    os.killpg(server.group, signal.SIGSTOP)  # its workers, too
+    wait_until(lambda: {one.state for one in server.processes()} == {system.STOPPED}, "all of it is stopped")
     for _ in range(128):
         server.connect()
     assert system.queued(server.port) == 128
@@ -114,12 +115,26 @@ def test_client_without_a_process_is_given_up(serve, stage):
     server.wait_until_children(0)
 
 
+@contextlib.contextmanager
+def no_free_descriptor(pid):
+    """Let a process open no descriptor in this context (prlimit(2), Linux)."""
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(system.descriptors(pid)) + 1, limits[1]))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+
 @LINUX_ONLY
-@pytest.mark.parametrize("stage", ["3g", "4b", "4c", "4d"])
+@pytest.mark.parametrize("stage", ["3g", "4a", "4b", "4c", "4d", "4e"])
 def test_lack_of_descriptors_is_reported_once_a_second(serve, stage):
-    server = serve(stage)
+    has_workers = stage in ("4a", "4e")
+    server = serve(stage, *["--workers", "1"] * has_workers)
+    (pid,) = server.wait_until_workers(1) if has_workers else [server.pid]
     server.wait_until_blocked()
-    with server.soft_limit(resource.RLIMIT_NOFILE, max(server.descriptors()) + 1):
+    with no_free_descriptor(pid):
         clients = [server.ask(), server.ask()]  # a blocked accept has its descriptor already
         began = time.monotonic()
         wait_until(lambda: server.errors.count("\n") >= 2, "it reports that twice")
@@ -146,23 +161,11 @@ def replaced(server, worker):
 def test_workers_that_die_at_once_are_replaced_once_a_second(serve):
     server = serve("4a", "--workers", "1")
     (first,) = server.wait_until_workers(1)
+    began = time.monotonic()  # not when the second is seen, which takes long where a look is a ps
     second = replaced(server, first)
-    began = time.monotonic()
     replaced(server, second)
     assert time.monotonic() - began > 0.9
     assert_answered(server.ask())
-
-
-@LINUX_ONLY
-def test_4a_goes_on_with_fewer_workers_when_fork_fails(serve):
-    server = serve("4a", processes=10_000)
-    worker, *_ = server.wait_until_workers(4)
-    with server.soft_limit(resource.RLIMIT_NPROC, 0):
-        os.kill(worker, signal.SIGKILL)
-        wait_until(lambda: server.errors.endswith("\n"), "it reports that fork fails")
-        assert_answered(server.ask())
-    assert server.errors.startswith("fork failed, 3 workers: [Errno 11]")
-    assert server.errors.count("\n") == 1
 
 
 @pytest.mark.parametrize("stage", ["4a", "4e"])
@@ -202,17 +205,20 @@ def test_handler_reports_the_child_of_a_silent_client(serve, stage):
 
 @pytest.mark.slow
 @needs_queue(25)
-def test_3gs_memory_does_not_grow(serve):
-    server = serve("3g")
+@pytest.mark.parametrize("stage", ["3g", "4d", "4e"])
+def test_memory_does_not_grow(serve, stage):
+    has_workers = stage == "4e"
+    server = serve(stage, *["--workers", "1"] * has_workers)
+    (pid,) = server.wait_until_workers(1) if has_workers else [server.pid]
 
     def memory_after(rounds):
         for _ in range(rounds):
             for client in [server.ask() for _ in range(25)]:
                 assert_answered(client)
                 client.close()
-        server.ask_when_idle().wait_for_end()  # the end of its child interrupts accept
-        server.wait_until_children(0)
-        return system.memory(server.pid)
+        server.ask_when_idle().wait_for_end()  # in 3g the end of its child interrupts accept
+        server.wait_until_blocked()
+        return system.memory(pid)
 
     before = memory_after(4)
     assert memory_after(12) <= before + 32  # KiB: a hundred bytes for each connection

@@ -2,10 +2,12 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from xml.etree import ElementTree
 
+import pytest
 from harness import system
 from harness.programs import Program
 from harness.servers import Server
@@ -45,7 +47,7 @@ THREADED = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "{port}"
 
 
 def rows(picture):
-    """The connections in a picture: the state of the client's end, that of the server's, the copies."""
+    """The connections in a picture that have both ends: the state of the client's end, that of the server's, the copies."""
     state = "([A-Z_0-9]+)"
     return re.findall(rf"^\S+(?: \d+)? +\d+  {state} +{state} +(.*?) *$", picture, re.MULTILINE)
 
@@ -82,9 +84,10 @@ def test_3bs_full_queue_keeps_a_client_out(serve, once):
     for _ in range(6):
         server.connect()
     wait_until(lambda: system.queued(server.port) == 6, "the queue is full")
-    server.try_to_connect()
+    for _ in range(2):
+        server.try_to_connect()
     picture = once(server.port)
-    assert "██████ 6 of 6, 1 kept out" in picture
+    assert "██████ 6 of 6, 2 kept out" in picture
     assert "waits in sleep" in picture
 
 
@@ -138,7 +141,8 @@ def test_3f_has_one_pending_signal_for_20_children(serve, once):
     server.stop_while_children_end(20)
     picture = once(server.port)
     assert "stopped, SIGCHLD pending" in picture
-    assert "20 ZOMBIES, ended" in picture
+    pids, more = re.search(r"20 ZOMBIES, ended and not waited for: ([\d ]+) and (\d+) more\n", picture).groups()
+    assert len(pids.split()) + int(more) == 20
     server.resume()
     server.wait_until_blocked()
     picture = once(server.port)
@@ -173,6 +177,7 @@ def test_4as_workers_wait_for_silent_clients(serve, once):
         server.connect()
     wait_until(lambda: system.queued(server.port) == 1, "each worker has a client")
     picture = once(server.port)
+    assert re.search("listen queue  █░+ 1 of ", picture)  # 1 of 1025 is seen
     assert "waits in sigwait," in picture  # the parent
     workers = re.findall(r"child (\d+) waits in recv", picture)
     assert sorted(workers) == sorted(map(str, server.workers()))
@@ -249,6 +254,30 @@ def test_long_program_name_is_cut_off_but_no_pid(serve, once, start, tmp_path):
     assert len(f"{name} {client.pid}") == 15
 
 
+# Connections of which one end is special
+
+
+@pytest.mark.may_be_skipped
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6")
+def test_server_for_both_families_has_each_connection_once(once):
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listening:
+        port = listening.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)), listening.accept()[0]:
+            assert [row[:2] for row in rows(once(port))] == [("ESTABLISHED", "ESTABLISHED")]
+
+
+def test_client_outlives_the_servers_end(once):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            connection, (_, client_port) = listening.accept()
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, 1)  # seconds in FIN_WAIT2 (tcp(7))
+            connection.close()
+            listens = int(system.LISTENING, 16)
+            wait_until(lambda: system.server_end(port, client_port)[0] == listens, "only the listening socket is left")
+            assert re.search(rf" {client_port} +CLOSE_WAIT +- +- *\n", once(port))
+
+
 # In other ways
 
 
@@ -260,12 +289,13 @@ def picture_by(start, *command):
     return program.output
 
 
-def test_process_of_another_user_is_not_shown(start):
+def test_process_of_another_user_is_marked(start):
     server = start(Server, [sys.executable, "-c", HIDDEN, "{port}"])
     as_another = user_with_few_processes(0)["wrapper"]
-    picture = picture_by(start, *as_another, sys.executable, ROOT / "watch3.py", "--port", str(server.port))
-    assert "another user's" in picture
-    assert "descriptors:" not in picture
+    for option, mark in {f"--port={server.port}": "another user's", f"--pid={server.pid}": "not yours to see"}.items():
+        picture = picture_by(start, *as_another, sys.executable, ROOT / "watch3.py", option)
+        assert mark in picture
+        assert "descriptors:" not in picture
 
 
 def test_without_sock_diag_all_but_the_queue_is_shown(serve, start):
@@ -282,6 +312,10 @@ def test_without_sock_diag_all_but_the_queue_is_shown(serve, start):
 def test_process_is_found_by_its_pid(serve, watch3):
     server = serve("3g")
     assert f"port {server.port} of 127.0.0.1" in watch3("--once", "--pid", server.pid)
+
+
+def test_bars_that_cannot_be_printed_are_replaced(serve, watch3):
+    assert "listen queue  ?" in watch3("--once", "--port", serve("3a").port, encoding="ascii")
 
 
 def test_missing_process_is_one_line(serve, watch3):

@@ -31,6 +31,29 @@ def live(start):
     return live
 
 
+# What xterm is sent (terminfo(5)): smcup and civis, rmcup and cnorm, home
+TAKEN = ["\x1b[?1049h", "\x1b[?25l"]
+GIVEN_BACK = ["\x1b[?1049l", "\x1b[?25h"]
+HOME = "\x1b[H"
+
+
+def pictures(program, text):
+    """The complete pictures so far that show a text."""
+    return [picture for picture in program.output.split(HOME)[:-1] if text in picture]
+
+
+def press(program, key):
+    """Type a key, such as Ctrl-C, on a program's terminal."""
+    os.write(program._terminal, key)
+
+
+def assert_terminal(program, state):
+    """Assert that the screen and the cursor are TAKEN, or GIVEN_BACK."""
+    for sent, contrary in zip(state, GIVEN_BACK if state is TAKEN else TAKEN):
+        assert program.output.rfind(sent) > program.output.rfind(contrary)
+    assert "Traceback" not in program.output
+
+
 # The live picture
 
 
@@ -41,21 +64,63 @@ def test_it_follows_a_server_and_the_next_one(serve, live):
     assert server.load("--max-clients", "20", "--timeout", "60").wait(60) == 0
     server.send_signal(signal.SIGKILL)
     server.wait()
-    wait_until(lambda: "The server ended at " in program.output, "its end shows")
+    wait_until(lambda: pictures(program, "The server ended at "), "its end shows")
     again = serve("3f", port=server.port)
-    wait_until(lambda: f" {again.pid} python" in program.output, "the next one shows")
+    first = wait_until(lambda: pictures(program, f" {again.pid} python"), "the next one shows")[0]
+    assert re.search(r"connections +0 +children +0 +\n", first)  # without the curves of the one before
     assert "Traceback" not in program.output
 
 
-def test_ctrl_c_restores_the_terminal(serve, live):
+def test_time_of_the_end_stands_still(serve, live):
+    server = serve("3a")
+    program = live(server.port, "--interval", "0.1")
+    wait_until(lambda: f" {server.pid} python" in program.output, "the server shows")
+    server.kill()
+
+    def ends():
+        return pictures(program, "The server ended at ")
+
+    wait_until(ends, "its end shows")
+    program.send_signal(signal.SIGSTOP)
+    second = int(time.time())
+    wait_until(lambda: int(time.time()) > second, "a second passes")
+    before = len(ends())
+    program.send_signal(signal.SIGCONT)
+    wait_until(lambda: len(ends()) >= before + 2, "it goes on")
+    assert len({picture.partition("Before that")[0] for picture in ends()}) == 1
+
+
+def press_ctrl_c(program):
+    press(program, b"\x03")
+
+
+def terminate(program):
+    program.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("end", [press_ctrl_c, terminate])
+def test_end_gives_the_terminal_back(serve, live, end):
     program = live(serve("3a").port)
     wait_until(lambda: "parent" in program.output, "the picture shows")
-    os.write(program._terminal, b"\x03")
+    assert_terminal(program, TAKEN)
+    end(program)
     assert program.wait() == 0
-    after = program.output[program.output.rindex("parent") :]
-    assert "\x1b[?1049l" in after  # the screen (xterm)
-    assert "\x1b[?25h" in after  # the cursor
-    assert "Traceback" not in after
+    assert_terminal(program, GIVEN_BACK)
+
+
+def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it(serve, live):
+    program = live(serve("3a").port)
+    wait_until(lambda: "parent" in program.output, "the picture shows")
+    press(program, b"\x1a")
+    wait_until(lambda: system.process(program.pid).state == system.STOPPED, "it is stopped")
+    assert_terminal(program, GIVEN_BACK)
+    before = len(program.output)
+    program.send_signal(signal.SIGCONT)
+    wait_until(lambda: "parent" in program.output[before:], "the picture shows again")
+    assert_terminal(program, TAKEN)
+    press(program, b"\x1c")  # Ctrl-backslash
+    assert program.wait() == 0
+    assert_terminal(program, GIVEN_BACK)
 
 
 def test_rows_without_room_are_counted(serve, live):

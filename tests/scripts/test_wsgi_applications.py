@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 
 import pytest
 from application_server import (
@@ -12,7 +11,7 @@ from application_server import (
     assert_reset,
     whole_answer,
 )
-from harness.programs import Program
+from forked import run_forked
 from harness.stages import script_path
 from harness.waiting import wait_until
 
@@ -169,7 +168,7 @@ def test_body_shorter_than_its_length_ends_with_a_reset(wsgi):
 # Applications that fail
 
 
-@pytest.mark.parametrize("path", ["fail", "exit", "never-start", "start-twice", "text"])
+@pytest.mark.parametrize("path", ["fail", "fail-amid?empty", "exit", "never-start", "start-twice", "text"])
 def test_failure_is_a_500_and_a_traceback(wsgi, reported, path):
     status, _, body = wsgi.get(f"/{path}")
     assert status == 500
@@ -253,11 +252,10 @@ CANNOT_SERVE = {
 
 
 @pytest.fixture
-def serve_name(start, tmp_path):
-    """serve_name(name) starts the WSGI server for an application in a folder with mine.py."""
+def serve_name(tmp_path):
+    """serve_name(name) runs the WSGI server, to its end, for an application in a folder with mine.py."""
     (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
-    command = [sys.executable, "-I", "-S", "-B", script_path(STAGE), "--port", "0"]
-    return lambda name: start(Program, [*command, name], cwd=tmp_path)
+    return lambda name: run_forked(script_path(STAGE), "--port", "0", name, cwd=tmp_path)
 
 
 def test_application_is_found_in_the_current_folder(start, tmp_path):
@@ -267,11 +265,12 @@ def test_application_is_found_in_the_current_folder(start, tmp_path):
 
 
 def test_missing_application_is_one_line(serve_name):
-    for name, program in [(name, serve_name(name)) for name in CANNOT_SERVE]:
-        assert program.wait() == 1
-        (line,) = program.errors.splitlines()
+    for name, reason in CANNOT_SERVE.items():
+        ended = serve_name(name)
+        assert ended.status == 1
+        (line,) = ended.errors.splitlines()
         assert line.startswith(f"Cannot serve {name}: ")
-        assert CANNOT_SERVE[name] in line
+        assert reason in line
 
 
 @pytest.mark.parametrize(
@@ -280,7 +279,7 @@ def test_missing_application_is_one_line(serve_name):
 )
 def test_module_that_fails_shows_its_author_where(serve_name, tmp_path, text, error):
     (tmp_path / "wrong.py").write_text(text, encoding="utf-8")
-    program = serve_name("wrong:app")
-    assert program.wait() == 1
-    assert 'wrong.py", line 1' in program.errors
-    assert error in program.errors.splitlines()[-1]
+    ended = serve_name("wrong:app")
+    assert ended.status == 1
+    assert 'wrong.py", line 1' in ended.errors
+    assert error in ended.errors.splitlines()[-1]

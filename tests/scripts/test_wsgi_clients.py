@@ -96,6 +96,16 @@ def test_client_that_sends_too_slowly_is_refused(impatient):
         client.close()
 
 
+def test_client_that_sends_fast_and_then_stalls_gains_no_time(impatient):
+    """5 MB are worth ten timeouts, but nobody gets more than one in advance."""
+    client = impatient.send(POST.format("/digest", 10**7))
+    client.send(bytes(5 * 10**6))
+    began = time.monotonic()
+    assert whole_answer(client)[0] == 408
+    assert time.monotonic() - began < 3
+    client.close()
+
+
 def test_silent_client_is_given_up(impatient):
     assert impatient.connect().wait_for_end() == b""
 
@@ -165,6 +175,25 @@ def test_absent_client_is_noticed_at_an_empty_piece(wsgi, reported, leave, unrea
     getattr(client, leave)()
     reported("close() was called")
     assert wsgi.log_line(path).endswith(" ms, client gone")
+
+
+def test_client_that_sends_during_an_empty_piece_is_there(wsgi, reported, tmp_path):
+    client = wsgi.send(POST.format(f"/until?{tmp_path}/file", 4))
+    reported("waiting")
+    client.send(b"body")
+    (tmp_path / "file").touch()
+    assert whole_answer(client)[::2] == (200, b"body")
+    client.close()
+
+
+def test_half_closed_client_gets_its_pieces(wsgi):
+    wsgi.wait_until_children(0)
+    wsgi.stop()  # so that it finds the client's end behind the request
+    client = wsgi.ask("/write")
+    client.finish_sending()
+    wsgi.resume()
+    assert whole_answer(client)[::2] == (200, b"written, returned")
+    client.close()
 
 
 # Requests that do not end

@@ -159,6 +159,14 @@ def test_chunks_are_put_together(wsgi):
     assert body.decode() == f"13 {digest}"
 
 
+def test_chunks_may_come_byte_by_byte(wsgi):
+    client = wsgi.send(CHUNKED.format("/lines"))
+    for byte in b"3\r\nabc\r\n0\r\n\r\n":
+        wsgi.wait_until_blocked()
+        client.send(bytes([byte]))
+    assert whole_answer(client)[2] == repr([b"abc", b"", b"", b""]).encode()
+
+
 def test_chunked_body_has_a_length_for_the_application(wsgi):
     """The server decodes the coding and so removes its field (RFC 9112, section 7.1.3)."""
     chunks = "3\r\none\r\n6\r\n\ntwo a\r\n0\r\n\r\n"
