@@ -214,13 +214,14 @@ def test_server_of_applications(practise, stage):
 def test_compiler_that_hangs_is_ended(practise, tmp_path):
     compiler = tmp_path / "bin/cc"
     compiler.parent.mkdir()
-    compiler.write_text("#!/bin/sh\n[ -e hung ] && exit 1; touch hung; sleep 600\n", encoding="utf-8")
+    compiler.write_text("#!/bin/sh\n[ -e hung ] && exit 1; echo $$ >hung; exec sleep 600\n", encoding="utf-8")
     compiler.chmod(0o755)
     program = practise("one", file="server.c", env={"PATH": f"{compiler.parent}:{os.environ['PATH']}"})
-    wait_until((tmp_path / "hung").exists, "the compiler runs")
+    hung = tmp_path / "hung"
+    pid = wait_until(lambda: hung.exists() and hung.read_text(encoding="ascii").strip(), "the compiler runs")
     program.save("two")
     assert "It does not compile" in wait_for(program, WAITING)
-    wait_until(lambda: len(program.processes()) == 2, "the first compiler has ended")
+    wait_until(lambda: system.process(pid) is None, "the first compiler has ended")
 
 
 @slow
