@@ -116,7 +116,11 @@ def fold(text):
     for line in text.splitlines():
         commands = commands or line.startswith("Again")
         below = " " * 10 if REMARK.match(line) else ""
-        found += [line] if commands else textwrap.wrap(line, width, subsequent_indent=below, break_on_hyphens=False, break_long_words=False)
+        found += (
+            [line]
+            if commands
+            else textwrap.wrap(line, width, subsequent_indent=below, break_on_hyphens=False, break_long_words=False)
+        )
     return "\n".join(found)
 
 

@@ -79,11 +79,7 @@ def record(script, stage):
         "script": os.path.basename(script),
         "title": scenario["title"],
         "child": scenario.get("child"),
-        "code": [
-            [one.lineno, recorder.lines[one.lineno - 1 : one.end_lineno]]
-            for one in found
-            if one.name in shown
-        ],
+        "code": [[one.lineno, recorder.lines[one.lineno - 1 : one.end_lineno]] for one in found if one.name in shown],
         "frames": frames,
     }
 

@@ -31,20 +31,15 @@ from typing import NamedTuple, Optional
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     which = parser.add_mutually_exclusive_group()
     port = "watch the server on this port (default: %(default)s)"
     which.add_argument("--port", type=int, default=8888, help=port)
     which.add_argument("--pid", type=int, help="watch this process instead")
     interval = (
-        "seconds between two updates (default: %(default)s); more if updating "
-        "would take over a tenth of a processor"
+        "seconds between two updates (default: %(default)s); more if updating would take over a tenth of a processor"
     )
-    parser.add_argument(
-        "--interval", type=float, default=0.5, metavar="SECONDS", help=interval
-    )
+    parser.add_argument("--interval", type=float, default=0.5, metavar="SECONDS", help=interval)
     parser.add_argument("--once", action="store_true", help="print one picture and exit")
     parser.add_argument("--svg", metavar="FILE", help="draw one picture and exit")
     options = parser.parse_args()
@@ -191,10 +186,7 @@ def unpacked(family, message):
     state, own_port, other_port = struct.unpack_from("!xBxxHH", message)
     queued, backlog, _, inode = struct.unpack_from("=IIII", message, 56)
     size = 4 if family == socket.AF_INET else 16
-    own, other = (
-        socket.inet_ntop(family, message[start : start + size]).replace("::ffff:", "")
-        for start in (8, 24)
-    )
+    own, other = (socket.inet_ntop(family, message[start : start + size]).replace("::ffff:", "") for start in (8, 24))
     name = f"socket:[{inode}]" if inode else None
     ends = (own, own_port), (other, other_port)
     return Socket(STATES[state][0], *ends, name, queued, backlog)

@@ -25,7 +25,7 @@ KINDS = {  # a design's bar, by the first of these words in how it serves
     "worker": ("a few processes, made before there is a client", ORANGE),
     "process": ("a process for each connection", GREEN),
     "a thread": ("a thread for each connection", BLUE),
-    "one": ("one process, one thread", GREY),
+    "one": ("one thread for all connections", GREY),
 }
 NEAR = 14  # points between two names
 WIDTH = 5.2  # inches, so that letters are 9 pixels high on a phone of 390 pixels

@@ -150,7 +150,7 @@ def summary(results, reference="3g"):
 
 
 def to_peers(results):
-    """For each of PEERS that is installed, the median over the rounds of the ratio of its stage's requests to its own."""
+    """For each installed one of PEERS, the median over the rounds of its stage's requests by its own."""
     return {
         stage: statistics.median(ours[0] / its[0] for ours, its in zip(results[stage], results[peer]))
         for stage, peer in PEERS.items()

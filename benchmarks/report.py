@@ -63,7 +63,7 @@ Every design has its own price, and these are the bills.
 {sentences}
 ## Measure your machine
 
-These figures are from {machine}, on {date}. [The report](../benchmarks/results/report.md) has all the others,
+These figures are from {machine}, on {date}.{load} [The report](../benchmarks/results/report.md) has all the others,
 and says how they came about. Yours will differ. With the environment of the README's test command, this
 takes about six minutes, and writes `benchmarks/my-results/report.md`:
 
@@ -77,7 +77,7 @@ It needs `ab`, which macOS has, and Debian in the package apache2-utils. Without
 OTHERS = """\
 Servers in production have [these designs](next.md#which-server-is-which), too, and ran beside ours in the same rounds. 4a answers
 {sync} times as many requests as gunicorn's sync workers, 4b {gthread} times as many as its threads, and 4d {uvicorn} times as many
-as uvicorn. 4c answers {nginx} times as many as nginx, which `ab` can't ask any faster.
+as uvicorn. 4c answers {nginx} times as many as nginx, but `ab` can't ask as fast as nginx could answer.
 
 Are ours better, then? They do less. They receive once, and send everybody the same bytes. The others read each request to its end,
 refuse what is malformed or too large, and log the status of the answer, too. gunicorn and uvicorn call an application. Most can keep
@@ -97,7 +97,7 @@ REPORT = """\
 
 [The page](../../docs/costs.md)
 
-Measured on {machine}, on {date}. [results.json](results.json) has the figures.
+Measured on {machine}, on {date}.{load} [results.json](results.json) has the figures.
 
 ## Cost per connection
 
@@ -278,6 +278,16 @@ def idle_sentence(results):
     )
 
 
+def load_sentence(results):
+    """That the machine was busy before the benchmark began, if it was (load average, getloadavg(3))."""
+    load = results["load"]
+    if load < int(results["machine"].split()[0]) / 2:
+        return ""
+    return (
+        f" The machine was busy with other work (load average {load:.0f}), so the times are longer than they could be."
+    )
+
+
 def chart(name, alternative, folder):
     """A chart, for light pages and for dark ones."""
     return (
@@ -293,6 +303,7 @@ def filled(template, results, folder):
     figures = {
         "machine": results["machine"],
         "date": results["date"],
+        "load": load_sentence(results),
         "behind": results["latency"]["3b"][str(latency.QUEUE)] / 1000,
         "percent": round(100 * last["3f"] / last["3c"]),
         "prefork": rounded(rate["4a"]),

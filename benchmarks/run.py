@@ -63,6 +63,7 @@ def measure(quick):
     rounds, waits, clients, silent, computed = (2, 1, 300, 250, 2) if quick else FULL
     stages = len(leaks.STAGES) * clients // leaks.EVERY
     silent = max(idle.counts("4c", silent))
+    load = os.getloadavg()[0]  # before there is ours
     leaks.raise_limits(max(clients, silent))
     measured = waits * (2 * len(latency.SLOW) + latency.QUEUE + 1)
     with tempfile.TemporaryDirectory() as folder:
@@ -71,6 +72,7 @@ def measure(quick):
         return {
             "machine": machine(),
             "date": datetime.date.today().isoformat(),
+            "load": round(load, 1),
             "quick": quick,
             "cost": cost.summary(turns),
             "peers": cost.to_peers(turns),

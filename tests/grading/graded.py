@@ -18,7 +18,7 @@ from grading.verdicts import plain
 from harness import system
 from harness.ports import free_port
 from harness.servers import Server, fill
-from harness.users import NOTHING, READS_ALL, TRACES_ALL, as_user
+from harness.users import NOTHING, READS_ALL, TRACES_ALL, as_user, capable
 from harness.waiting import Impossible, Patience, Unusable, wait_until
 
 MUCH_OUTPUT = 100_000  # characters; more, and no listening socket, is treated as an endless loop
@@ -68,7 +68,7 @@ class Grading:
         """
         if os.getuid() != 0 or not system.LINUX:
             return NOTHING  # it runs as the grader's user
-        if not system.capable(TRACES_ALL):
+        if not capable(TRACES_ALL):
             return None
         words = [part for word in self.words() for part in (word, *word.split())]
         files = [shutil.which(word) or word for word in words]
@@ -120,8 +120,7 @@ class GradedServer(Server):
         delay = math.ceil(delay or 0)  # sleep(3) takes whole seconds
         if grading.capabilities is None and processes:
             raise Impossible("the limit on processes does not hold for root. Grade as another user")
-        self.asked = "/hello"  # the last path asked for
-        self.ended_by_us = False
+        self.asked, self.ended_by_us = "/hello", False  # the last path asked for
         self.command, self.stage = grading.command, grading.stage
         by_hand = str(min(delay, 60))  # nobody waits longer
         self.by_hand = fill(grading.command, {"{port}": "8888", "{delay}": by_hand})
@@ -204,7 +203,7 @@ class GradedServer(Server):
     def has_forked(self):
         """Whether it has had a child, as far as can be seen: one that is there, or that it has waited for."""
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            return bool(self.children()) or not system.LINUX or system.has_waited(self.pid)
+            return bool(system.children(self.pid)) or not system.LINUX or system.has_waited(self.pid)
         return False
 
     def listens_more_than_once(self):

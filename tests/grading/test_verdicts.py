@@ -47,6 +47,12 @@ def test_own_listening_sockets_in_4a():
     assert hint(remark, stage="4e", listeners=4) == "the claim's own"
 
 
+def test_workers_that_do_not_accept():
+    remark = mismatch("0 processes besides the parent have the listening socket, after 5 seconds", "2, the workers")
+    assert "You have forked" in hint(remark, stage="4e", forked=True)
+    assert hint(remark, stage="4e") == "the claim's own"
+
+
 @pytest.mark.parametrize(
     "stage, remark, words",
     [

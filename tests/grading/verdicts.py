@@ -48,6 +48,12 @@ HINTS = [
         fits=lambda server: server.stage not in FORK_PER_CLIENT or not server.has_forked(),
     ),
     Hint(
+        "Seen      0 processes besides the parent have the listening socket",
+        "You have forked, but your parent accepts for the others, or each is made for a client. Here each worker calls"
+        " accept itself: let it keep its copy of the listening socket.",
+        fits=lambda server: server.has_forked(),
+    ),
+    Hint(
         "children that have ended stay",
         "A child ends when it has answered, and nobody waits for it here: no wait, no handler of SIGCHLD, no SIG_IGN"
         " for it.",

@@ -216,8 +216,10 @@ def guarded():
         finally:
             os._exit(0)
     os.close(read)
-    # Programs inherit these. A shell starts background jobs with SIGINT ignored, for one.
+    # Programs inherit what is ignored: a shell starts background jobs without SIGINT, nohup without SIGHUP.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda signum, frame: None)  # still nothing here, and the default in programs
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGCHLD})
     system.adopt_orphans()

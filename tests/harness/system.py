@@ -1,7 +1,6 @@
 """Facts about processes, descriptors and connections, for the tests, the pages and the benchmarks.
 
-From /proc on Linux (proc(5)), from ps, lsof and netstat elsewhere. Not from psutil: every classroom would have to
-install it, and it doesn't know listen queues.
+From /proc on Linux (proc(5)), from ps, lsof and netstat elsewhere. psutil does not know listen queues.
 """
 
 import contextlib
@@ -17,13 +16,11 @@ from typing import NamedTuple
 
 from harness.waiting import Impossible
 
-# Two questions: how macOS's kernel behaves, and where facts are found. tests/mac/as-on-a-mac separates them: there
-# Linux's kernel is asked through macOS's programs.
+# How the kernel behaves, and where facts are found: tests/mac/as-on-a-mac asks Linux's through macOS's programs.
 DARWIN = sys.platform == "darwin"
 LINUX = sys.platform == "linux" and "WEBSERVER3_AS_ON_A_MAC" not in os.environ
 BLOCKED = "SI"  # process states: asleep in a system call (ps(1); I is macOS's)
-ZOMBIE = "Z"
-STOPPED = "T"
+ZOMBIE, STOPPED = "Z", "T"
 LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")  # CONFIG_PROC_CHILDREN
 LISTENING, FIN_WAIT2 = "0A", "05"  # states in /proc/net/tcp
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20  # <linux/netlink.h>, <linux/sock_diag.h>
@@ -82,8 +79,7 @@ def snapshot():
 def children(pid, among=None):
     """The children of a process, zombies included. For `among` see snapshot().
 
-    The kernel lists children reliably only while none of them ends (proc_pid_task(5)): if one has ended by the
-    time it is inspected, another may be missing, and the list is read again.
+    The list is reliable only while no child ends (proc_pid_task(5)): then it is read again.
     """
     if not (LINUX and LISTS_CHILDREN):
         return [one for one in among or processes() if one.parent == pid]
@@ -143,11 +139,6 @@ def tasks_of_user(uid):
         except (FileNotFoundError, ProcessLookupError):
             pass  # it has ended meanwhile
     return count
-
-
-def capable(number):
-    """Whether this process has a capability (capabilities(7)), given by number (Linux)."""
-    return bool(int(status("self", "CapEff"), 16) >> number & 1)
 
 
 def exit_status(pid):
@@ -400,8 +391,8 @@ def stat(name):
 
 def status(pid, name):
     """A value in /proc/PID/status (proc(5))."""
-    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
-        return next(line for line in file if line.startswith(name)).split()[1]
+    lines = read(f"/proc/{pid}/status").decode().splitlines()
+    return next(line for line in lines if line.startswith(name)).split()[1]
 
 
 def run(*command):

@@ -65,3 +65,8 @@ def why_no_other_user(capabilities):
     command = [*as_user(unused_user(), capabilities), sys.executable, "-c", ""]
     tried = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8")
     return f"root cannot be another user here: {tried.stderr.strip()}" if tried.returncode else ""
+
+
+def capable(number):
+    """Whether this process has a capability (capabilities(7)), given by number (Linux)."""
+    return bool(int(system.status("self", "CapEff"), 16) >> number & 1)

@@ -46,6 +46,13 @@ def anchors(page):
 
 
 @each_page
+def test_python_block_can_be_typed_into_any_prompt(page):
+    """Python 3.13's prompt indents by itself, so that a second line of a body would be indented twice."""
+    bodies = re.findall(r"^(?:>>> .*\n)((?:\.\.\. .+\n)+)", read(page), flags=re.MULTILINE)
+    assert all(len(re.findall(r"^\.\.\.  +", body, flags=re.MULTILINE)) <= 1 for body in bodies), bodies
+
+
+@each_page
 def test_captions_stand_alone(page):
     captions = [line for line in read(page).splitlines() if "**terminal" in line.lower()]
     assert all(re.fullmatch(r"\*\*Terminal \d\*\*", line) for line in captions)

@@ -56,13 +56,18 @@ def test_failing_claims_are_reported():
     assert [sentence[:6] for sentence in failing] == ["3g has", "In 3b ", "A thre", "4d ans", "4e ans"]
 
 
+def test_load_of_the_machine_is_reported():
+    for load, reported in ((0.4, False), (16.5, True)):
+        assert ("busy" in report.page({**RESULTS, "machine": "2 processors (X)", "load": load})) == reported
+
+
 def test_missing_servers_are_reported():
     without = copy.deepcopy(RESULTS)
     without["versions"] = dict.fromkeys(without["versions"])
     without["peers"] = {}
     without["cost"] = {name: found for name, found in without["cost"].items() if name in ALL_STAGES}
     assert "Left out, as not installed: nginx, gunicorn, uvicorn." in report.report(without)
-    assert len(report.claims(without)) == len(report.claims(RESULTS)) - 3
+    assert len(report.claims(without)) == len(report.claims(RESULTS)) - 4  # nginx has none
 
 
 def test_its_packages_are_a_dependency_group():

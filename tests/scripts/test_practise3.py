@@ -148,7 +148,7 @@ NOT_SAVED = """requests.txt server.log my-server my-server.o #my-server.py# 4913
 def test_other_files_are_not_saved(practise):
     program = practise("raise SystemExit(3)")
     said = wait_for(program, WAITING)
-    assert f"Watching {program.path} and the sources in its folder and below." in " ".join(said.split())
+    assert "and the sources in its folder and below." in " ".join(said.split())
     for name in NOT_SAVED:
         program.path.with_name(name).write_text("text", encoding="utf-8")
     assert_notices_only(program, said)
@@ -174,7 +174,8 @@ def test_source_below_is_saved(practise):
 @slow
 @pytest.mark.parametrize("written", ["requests.txt", "generated.py"])
 def test_server_may_write_files(practise, tmp_path, written):
-    source = f"open({written!r}, 'a').write('started')\nraise SystemExit('that was all')\n"
+    # Each time as another user, if root grades
+    source = f"import os\nopen('new', 'w')\nos.replace('new', {written!r})\nraise SystemExit('that was all')\n"
     command = f"sh -c 'cd {tmp_path} && {sys.executable} {MY_SERVER}'"
     program = practise(source, "--server", command)
     said = wait_for(program, WAITING)
@@ -207,19 +208,20 @@ def test_server_of_applications(practise, stage):
     text = stages.script(stage).replace('parser.add_argument("--port"', 'parser.add_argument("port"')
     program = practise(text, "--stage", "3h")
     said = wait_for(program, "Press Enter for 4a")
-    assert "python3 my-server.py exercise:app PORT" in said
+    assert "python3 my-server.py exercise:app PORT" in " ".join(said.split())
 
 
 def test_compiler_that_hangs_is_ended(practise, tmp_path):
     compiler = tmp_path / "bin/cc"
     compiler.parent.mkdir()
-    compiler.write_text("#!/bin/sh\n[ -e hung ] && exit 1; touch hung; sleep 600\n", encoding="utf-8")
+    compiler.write_text("#!/bin/sh\n[ -e hung ] && exit 1; echo $$ >hung; exec sleep 600\n", encoding="utf-8")
     compiler.chmod(0o755)
     program = practise("one", file="server.c", env={"PATH": f"{compiler.parent}:{os.environ['PATH']}"})
-    wait_until((tmp_path / "hung").exists, "the compiler runs")
+    hung = tmp_path / "hung"
+    pid = wait_until(lambda: hung.exists() and hung.read_text(encoding="ascii").strip(), "the compiler runs")
     program.save("two")
     assert "It does not compile" in wait_for(program, WAITING)
-    wait_until(lambda: len(program.processes()) == 2, "the first compiler has ended")
+    wait_until(lambda: system.process(pid) is None, "the first compiler has ended")
 
 
 @slow

@@ -47,7 +47,7 @@ THREADED = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "{port}"
 
 
 def rows(picture):
-    """The connections in a picture that have both ends: the states of the client's and the server's, and the copies."""
+    """The connections in a picture with both ends: the state of the client's, that of the server's, the copies."""
     state = "([A-Z_0-9]+)"
     return re.findall(rf"^\S+(?: \d+)? +\d+  {state} +{state} +(.*?) *$", picture, re.MULTILINE)
 

@@ -101,6 +101,17 @@ def test_two_signals_at_once_end_all(serve, stage):
 
 
 @parents
+def test_hangup_that_nohup_ignores_ends_nothing(start, stage):
+    nohup = ["sh", "-c", 'trap "" HUP; exec "$0" "$@"']
+    server = start(Server, [*nohup, sys.executable, script_path(stage), "--port", "{port}", "--workers", "4"])
+    server.wait_until_workers(4)
+    server.send_signal(signal.SIGHUP)
+    server.send_signal(signal.SIGALRM)  # after it: a second's work is done early
+    server.ask().wait_for_answer()
+    assert len(server.wait_until_workers(4)) == 4 and server.running
+
+
+@parents
 def test_closed_standard_output_leaves_no_worker(start, stage):
     read, write = os.pipe()
     command = [sys.executable, script_path(stage), "--port", "{port}", "--workers", "4"]
