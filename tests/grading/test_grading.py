@@ -18,6 +18,7 @@ pytestmark = pytest.mark.first
 slow = pytest.mark.slow
 
 
+@slow
 def test_page_shows_what_is_printed(start, write):
     page = (ROOT / "docs/practise.md").read_text(encoding="utf-8").partition("## Grade one server")[2]
     first = write("first.py", re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])

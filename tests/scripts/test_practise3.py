@@ -83,6 +83,7 @@ def test_task_and_first_failure(practise):
     assert f"\nAgain     python3 {program.path} 8888 0\n" in said  # in one line, to be copied
 
 
+@slow
 def test_save_and_enter_lead_to_the_next_stage(practise):
     program = practise("", terminal=True, keyboard=True)
     said = wait_for(program, WAITING)
@@ -114,6 +115,7 @@ def test_last_stage(practise):
     assert program.errors == ""
 
 
+@slow
 def test_ctrl_c_ends_it_quietly(practise):
     program = practise("raise SystemExit(3)")
     wait_for(program, WAITING)
@@ -122,6 +124,7 @@ def test_ctrl_c_ends_it_quietly(practise):
     assert program.errors == ""
 
 
+@slow
 def test_stage_is_remembered(practise):
     for options in (["--stage", "3d"], []):
         program = practise("raise SystemExit(3)", *options)
@@ -145,6 +148,7 @@ NOT_SAVED = """requests.txt server.log my-server my-server.o #my-server.py# 4913
     my-server.py___jb_tmp___ sedAbC123 my-server.py.orig my-server.py.bak core nohup.out tags .hidden.py""".split()
 
 
+@slow
 def test_other_files_are_not_saved(practise):
     program = practise("raise SystemExit(3)")
     said = wait_for(program, WAITING)
@@ -211,6 +215,7 @@ def test_server_of_applications(practise, stage):
     assert "python3 my-server.py exercise:app PORT" in " ".join(said.split())
 
 
+@slow
 def test_compiler_that_hangs_is_ended(practise, tmp_path):
     compiler = tmp_path / "bin/cc"
     compiler.parent.mkdir()
@@ -250,6 +255,7 @@ def test_grading_goes_with_its_grader_in_any_case(tmp_path, monkeypatch):
     assert time.monotonic() - began < 10
 
 
+@slow
 def test_terminal_without_utf8(practise):
     program = practise("raise SystemExit(3)", env={"PYTHONIOENCODING": "latin-1"})
     assert "3a ........ 0 of 7" in wait_for(program, WAITING)

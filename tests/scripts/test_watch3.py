@@ -17,7 +17,8 @@ from harness.waiting import wait_until
 from marks import needs, needs_queue
 from needs_watch3 import NEEDS_WATCH3
 
-pytestmark = NEEDS_WATCH3
+# The pages show pictures of it, which the ordinary run checks.
+pytestmark = [*NEEDS_WATCH3, pytest.mark.slow]
 
 # Runs a script as on a system without sock_diag(7) and with only these processes: to inspect all takes seconds.
 ELSEWHERE = """if True:

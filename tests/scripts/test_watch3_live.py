@@ -57,6 +57,7 @@ def assert_terminal(program, state):
 # The live picture
 
 
+@pytest.mark.slow
 def test_it_follows_a_server_and_the_next_one(serve, live):
     server = serve("3f")
     program = live(server.port, "--interval", "0.1")
@@ -71,6 +72,7 @@ def test_it_follows_a_server_and_the_next_one(serve, live):
     assert "Traceback" not in program.output
 
 
+@pytest.mark.slow
 def test_time_of_the_end_stands_still(serve, live):
     server = serve("3a")
     program = live(server.port, "--interval", "0.1")
@@ -123,6 +125,7 @@ def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it(serve, live):
     assert_terminal(program, GIVEN_BACK)
 
 
+@pytest.mark.slow
 def test_rows_without_room_are_counted(serve, live):
     server = serve("3g")
     for _ in range(30):
@@ -137,6 +140,7 @@ def test_rows_without_room_are_counted(serve, live):
         assert shown + left_out == 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment, coloured", [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_terminal_has_colours_unless_no_color_is_set(serve, live, environment, coloured):
     server = serve("3d")
@@ -151,6 +155,7 @@ def test_terminal_has_colours_unless_no_color_is_set(serve, live, environment, c
 # As a program
 
 
+@pytest.mark.slow
 def test_full_disk_is_one_line(serve, start):
     server = serve("3g")
     with open("/dev/full", "w", encoding="utf-8") as full:

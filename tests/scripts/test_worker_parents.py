@@ -22,7 +22,7 @@ from marks import LINUX_ONLY
 
 # 4e's parent has 4a's text (test_only_the_lesson_changes.py), so that one of them in the ordinary run is enough.
 parents = pytest.mark.parametrize("stage", ["4a", pytest.param("4e", marks=pytest.mark.slow)])
-SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+SIGNALS = [signal.SIGTERM, *(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGINT, signal.SIGHUP))]
 
 # Python runs sitecustomize.py at its start, and waits there while a file named `waiting` exists. After a fork the
 # parent says so and stays there while `hold` exists; the child ends at once while `stillborn` does
@@ -139,6 +139,7 @@ def test_four_killed_at_once_are_replaced_at_once(serve, hook, stage):
     assert ["terminated" in line for line in lines] == 4 * [True] + 4 * [False]
 
 
+@pytest.mark.slow
 @parents
 def test_workers_that_end_at_once_are_no_storm_of_forks(serve, hook, stage):
     server = serve_hooked(serve, stage, hook)
@@ -153,6 +154,7 @@ def test_workers_that_end_at_once_are_no_storm_of_forks(serve, hook, stage):
     assert system.processor_time(server.pid) - began < 0.5  # seconds
 
 
+@pytest.mark.slow
 @LINUX_ONLY
 @parents
 def test_fork_that_failed_is_tried_again(serve, stage):

@@ -69,6 +69,7 @@ def assert_same(stage):
     assert again == without_numbers(page_of(stage)), f"Record it again: {COMMAND.format(stage=stage)}"
 
 
+@pytest.mark.slow
 @LINUX_ONLY
 @pytest.mark.parametrize("stage", ["3d", "3f"])
 def test_run_recorded_again_is_the_page(stage):
@@ -141,6 +142,7 @@ def test_questions_have_one_right_answer_each_and_both_languages(stage):
         assert len(text) == 2 and all(text)
 
 
+@pytest.mark.slow
 @LINUX_ONLY
 @pytest.mark.skipif(not LIBRARIES, reason="there is no rich, or no psutil")
 def test_numbers_are_those_of_ls_and_watch3_at_that_moment(start):
@@ -170,6 +172,7 @@ def test_numbers_are_those_of_ls_and_watch3_at_that_moment(start):
         recorder.close()
 
 
+@pytest.mark.slow
 @LINUX_ONLY
 def test_own_server_is_shown_as_it_is_without_our_sentences(start, tmp_path):
     script = tmp_path / "my-server.py"
@@ -183,6 +186,7 @@ def test_own_server_is_shown_as_it_is_without_our_sentences(start, tmp_path):
     assert not any("say" in frame or "ask" in frame for frame in frames)
 
 
+@pytest.mark.slow
 @LINUX_ONLY
 @pytest.mark.parametrize("kind", [one for one in HOPELESS if one != "never blocks"])
 def test_server_that_cannot_be_stepped_gets_a_sentence(kind, start, tmp_path):
@@ -196,6 +200,7 @@ def test_server_that_cannot_be_stepped_gets_a_sentence(kind, start, tmp_path):
     assert program.processes() == []
 
 
+@pytest.mark.slow
 @LINUX_ONLY
 @pytest.mark.slow
 def test_server_that_never_blocks_gets_a_sentence(start, tmp_path):
