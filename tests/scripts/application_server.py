@@ -39,6 +39,13 @@ class ApplicationServer(StageServer):
         connection.close()
         return answer
 
+    def wait_until_reaped(self):
+        """Wait until no child is left. 3h is in accept when the last one ends, or its small gap may keep a zombie."""
+        client = self.connect_and_settle()
+        client.send(GET.format("/hello").encode())
+        client.wait_for_end()
+        self.wait_until_children(0)
+
     def get(self, path):
         """The answer to a GET."""
         return self.exchange(GET.format(path))

@@ -29,7 +29,7 @@ def wsgi():
 @pytest.fixture
 def reported(wsgi):
     """reported(text) waits until wsgi has written a text to standard error since the test began."""
-    wsgi.wait_until_children(0)
+    wsgi.wait_until_reaped()
     before = len(wsgi.errors)
     return lambda text: wait_until(lambda: text in wsgi.errors[before:], f"it reports {text}")
 

@@ -36,7 +36,7 @@ def wsgi():
     before = server.descriptors()
     try:
         yield server
-        server.wait_until_children(0)
+        server.wait_until_reaped()
         wait_until(lambda: server.descriptors() == before, "no descriptor is left")
     finally:
         server.kill()
@@ -45,12 +45,12 @@ def wsgi():
 @pytest.fixture
 def silent(wsgi):
     """silent() asserts that no client since the test began has caused a word on standard error."""
-    wsgi.wait_until_children(0)
+    wsgi.wait_until_reaped()
     before = wsgi.errors
 
     def silent():
         wsgi.get("/hello")  # so all before this one have been accepted
-        wsgi.wait_until_children(0)
+        wsgi.wait_until_reaped()
         assert wsgi.errors == before
 
     return silent
@@ -146,7 +146,7 @@ def test_1_000_requests_leave_nothing_behind(start):
                 assert whole_answer(client)[0] == 200
                 client.close()
         server.ask_when_idle().wait_for_end()  # the end of its child interrupts accept
-        server.wait_until_children(0)
+        server.wait_until_reaped()
         return server.descriptors(), system.memory(server.pid)
 
     descriptors, memory = state_after(200)
