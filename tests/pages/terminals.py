@@ -1,9 +1,11 @@
 """Terminal windows to type into, as a reader of the pages does."""
 
+import contextlib
 import functools
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 
@@ -163,6 +165,18 @@ class Terminals(dict):
                 os.waitpid(one.pid, 0)
 
     def kill(self):
+        """Kill all processes in the terminals.
+
+        Jobs in the background have groups of their own, and in a container their marks may not be readable.
+        """
+        family = [one.pid for one in self.census()]
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for terminal in self.values():
             terminal.kill()
+        wait_until(
+            lambda: all(one.state == system.ZOMBIE for one in filter(None, map(system.process, family))),
+            "the jobs in the background end",
+        )
         self.reap_orphans()
