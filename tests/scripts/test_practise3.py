@@ -35,7 +35,7 @@ def practise(start, tmp_path):
         if source is not None:
             path.write_text(source, encoding="utf-8")
         command = [sys.executable, stages.ROOT / "practise3.py", path, *options]
-        environment = {"PYTHONIOENCODING": "utf-8", "TMPDIR": str(tmp_path / "tmp"), **(env or {})}
+        environment = {"TMPDIR": str(tmp_path / "tmp"), **(env or {})}
         (tmp_path / "tmp").mkdir(exist_ok=True)
         tmp_path.chmod(0o777)  # root grades a server as another user
         program = start(Program, command, cwd=tmp_path, env=environment, **program_options)

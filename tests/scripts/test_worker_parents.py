@@ -5,10 +5,12 @@ stretches that moment until the test has sent its signals.
 """
 
 import os
+import pathlib
 import re
 import resource
 import signal
 import sys
+import tempfile
 
 import pytest
 from harness import system
@@ -47,11 +49,13 @@ HOOK = """if True:
 
 
 @pytest.fixture
-def hook(tmp_path):
-    """The folder of the hook, for PYTHONPATH. Servers that run as another user can read it."""
-    (tmp_path / "sitecustomize.py").write_text(HOOK, encoding="utf-8")
-    tmp_path.chmod(0o755)
-    return tmp_path
+def hook():
+    """The folder of the hook, for PYTHONPATH. Servers that run as another user can read it, unlike tmp_path's parent."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        folder.chmod(0o755)
+        (folder / "sitecustomize.py").write_text(HOOK, encoding="utf-8")
+        yield folder
 
 
 def serve_hooked(serve, stage, hook, **options):
@@ -180,7 +184,7 @@ def test_first_fork_that_fails_is_tried_again(start, hook, stage):
         (hook / "waiting").unlink()
         wait_until(lambda: "fork failed, 0 workers" in program.errors, "it says that fork fails")
         assert program.running
-    wait_until(lambda: len(system.children(program.pid)) == 4, "the workers are made after all")
+    wait_until(lambda: program.output.count("forked") == 4, "the workers are made after all")
     client = Connection(int(re.match(r"Serving HTTP on port (\d+)", program.output)[1]))
     client.ask()
     client.wait_for_answer()
