@@ -321,7 +321,7 @@ TABLE = [
     ("4c", "counts nothing", "            requests = number\n", "",
      "Also asked: requests that come together are counted right: 1 to 20."),
     ("4c", "a process for each client", "client_connection.setblocking(False)",
-     "client_connection.setblocking(False), os.fork() == 0 and signal.pause()",
+     "client_connection.setblocking(False), os.fork() == 0 and (client_connection.close(), time.sleep(1000))",
      "100 silent clients hold up nobody, and one thread serves them all."),
     ("4c", "accepts in vain without descriptors",
      "        selector.unregister(listen_socket)  # it stays ready: select would not wait\n", "",

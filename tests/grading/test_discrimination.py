@@ -4,8 +4,11 @@ A claim is a function of `serve`. Here it is called with a `serve` that starts a
 It takes minutes: .venv/bin/pytest -n 3 -m slow tests/grading/test_discrimination.py
 """
 
+import builtins
+import dis
 import itertools
 import sys
+import types
 
 import pytest
 from grading.claims import FAILS, claims_of, marks
@@ -44,6 +47,18 @@ def mutate(tmp_path):
         return path
 
     return mutate
+
+
+@pytest.mark.slow
+def test_mutants_use_no_name_that_their_script_lacks():
+    for mutant in MUTANTS:
+        functions = [compile(mutant.text(), str(mutant), "exec")]
+        for function in functions:  # grows during the loop
+            functions += [constant for constant in function.co_consts if isinstance(constant, types.CodeType)]
+        steps = [step for function in functions for step in dis.get_instructions(function)]
+        stored = {step.argval for step in steps if step.opname in ("STORE_NAME", "STORE_GLOBAL")}
+        loaded = {step.argval for step in steps if step.opname in ("LOAD_NAME", "LOAD_GLOBAL")}
+        assert loaded - stored <= {*dir(builtins), "__doc__", "__file__"}, mutant
 
 
 @pytest.mark.slow

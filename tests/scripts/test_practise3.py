@@ -354,7 +354,7 @@ def test_executable_without_interpreter(practise, start_of_file, tmp_path):
     (tmp_path / "my-server").write_text(start_of_file, encoding="utf-8")
     (tmp_path / "my-server").chmod(0o755)
     program = practise(None, file="my-server")
-    assert "does not say what runs it" in wait_for(program, WAITING)
+    assert "does not say what runs it" in " ".join(wait_for(program, WAITING).split())
 
 
 def test_solution_is_a_diff(practise):

@@ -50,7 +50,7 @@ HOOK = """if True:
 
 @pytest.fixture
 def hook():
-    """The folder of the hook, for PYTHONPATH. Servers that run as another user can read it, unlike tmp_path's parent."""
+    """The folder of the hook, for PYTHONPATH. Another user's server can read it, unlike what lies in tmp_path."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         folder.chmod(0o755)
