@@ -32,8 +32,7 @@ def test_there_is_a_worker_for_each_processor(serve):
 
     Hint: Fork the workers before there is a loop, as many as this machine has processors. Each
     runs a loop of its own, and accepts from the same listening socket itself. (A parent that
-    accepts for its workers, as that of Node's cluster does unless it is told otherwise, is
-    another design.)
+    accepts for its workers, as Node's cluster does by default, is another design.)
     Again: pgrep -f {command}; nproc
     """
     serve().wait_until_workers(*PROCESSORS, why=": this machine has so many processors")

@@ -8,6 +8,7 @@ address (unix(7)), and waits until it gets a byte. The script's file is not chan
 
 import ast
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -168,6 +169,7 @@ def show_error(kind, error, trace):
 
 
 def main():
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: if the recorder is killed
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as from a shell's prompt
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     address, script, *arguments = sys.argv[1:]

@@ -101,8 +101,9 @@ def readers_wrapper():
     return user_with_few_processes(0, WRITES_ALL)["wrapper"]
 
 
-# The shells that a page can be followed in: their options, for no files of the user's and no line editor; and how each
-# is told where python3 is. They skip one where only root can read: they ask access(2), which ignores capabilities.
+# The shells that a page can be followed in: their options, for no files of the user's and no line editor; and the
+# command that fixes which python3 they run. By themselves they skip one that only root may read: they ask access(2),
+# which ignores capabilities.
 SHELLS = {
     "bash": (["--norc", "--noprofile", "--noediting"], 'hash -p "${PATH%%:*}/python3" python3'),
     "zsh": (["-f", "+Z", "-o", "no_prompt_cr", "-o", "no_prompt_sp"], 'hash python3="${PATH%%:*}/python3"'),

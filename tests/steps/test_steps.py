@@ -188,7 +188,7 @@ def test_own_server_is_shown_as_it_is_without_our_sentences(start, tmp_path):
 
 @pytest.mark.slow
 @LINUX_ONLY
-@pytest.mark.parametrize("kind", [one for one in HOPELESS if one != "never blocks"])
+@pytest.mark.parametrize("kind", HOPELESS)
 def test_server_that_cannot_be_stepped_gets_a_sentence(kind, start, tmp_path):
     source, sentence = HOPELESS[kind]
     script = tmp_path / "server.py"
@@ -200,20 +200,19 @@ def test_server_that_cannot_be_stepped_gets_a_sentence(kind, start, tmp_path):
     assert program.processes() == []
 
 
-@pytest.mark.slow
-@LINUX_ONLY
-@pytest.mark.slow
-def test_server_that_never_blocks_gets_a_sentence(start, tmp_path):
-    test_server_that_cannot_be_stepped_gets_a_sentence("never blocks", start, tmp_path)
+# A signal, and the recorder's exit status then
+ENDINGS = {"ctrl-c": (signal.SIGINT, 130), "kill -9": (signal.SIGKILL, -9)}
 
 
 @LINUX_ONLY
-def test_ctrl_c_leaves_no_process(start, tmp_path):
+@pytest.mark.parametrize("number, status", ENDINGS.values(), ids=list(ENDINGS))
+def test_recorder_that_is_ended_leaves_no_process(start, tmp_path, number, status):
     script = tmp_path / "server.py"
-    script.write_text("import time\ndef f(): pass\ntime.sleep(600)\n", encoding="utf-8")
+    source = "import time\ndef f(): pass\nopen(__file__ + '.runs', 'w').close()\ntime.sleep(600)\n"
+    script.write_text(source, encoding="utf-8")
     program = start(Program, [sys.executable, ROOT / "step3.py", script, "--stage", "3f"])
-    wait_until(lambda: len(program.processes()) == 2, "the server runs")
-    program.send_signal(signal.SIGINT)
-    assert program.wait() == 130
+    wait_until((tmp_path / "server.py.runs").exists, "the server runs")
+    program.send_signal(number)
+    assert program.wait() == status
     assert program.errors == ""
-    assert program.processes() == []
+    wait_until(lambda: program.processes() == [], "the server is gone, too")
