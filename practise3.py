@@ -18,6 +18,7 @@ Note    The stage is kept in a text file, such as my-server.py.stage. Delete it
 
 import argparse
 import ast
+import contextlib
 import os
 import pathlib
 import re
@@ -143,21 +144,24 @@ def show_grade(stage, command, file, check, started):
     Returns whether all holds. check() is called meanwhile: what it raises ends the grading.
     """
     holds, count, not_tried = 0, 0, []
-    for result in results.grade(command, stage, "-x", f"--patience={PATIENCE}", check=check, started=started):
-        if "claims" in result:
-            count = len(result["claims"])
-            show_bar(stage, holds, count)
-        elif result.get("outcome") == "holds":
-            holds += 1
-            show_bar(stage, holds, count)
-        elif result.get("outcome") == "not tried":
-            count -= 1
-            not_tried += [result["claim"], *result["remark"]]
-        else:
-            show_bar(stage, holds, count or 1, end="\n")
-            remark = [result["claim"], *result["remark"]] if "claim" in result else []
-            print(fold(as_typed("\n".join(remark) or result["ungraded"].strip(), file)), flush=True)
-            return False
+    grading = results.grade(command, stage, "-x", f"--patience={PATIENCE}", check=check, started=started)
+    # Closed by its end alone, it would swallow a Ctrl-C that comes then.
+    with contextlib.closing(grading):
+        for result in grading:
+            if "claims" in result:
+                count = len(result["claims"])
+                show_bar(stage, holds, count)
+            elif result.get("outcome") == "holds":
+                holds += 1
+                show_bar(stage, holds, count)
+            elif result.get("outcome") == "not tried":
+                count -= 1
+                not_tried += [result["claim"], *result["remark"]]
+            else:
+                show_bar(stage, holds, count or 1, end="\n")
+                remark = [result["claim"], *result["remark"]] if "claim" in result else []
+                print(fold(as_typed("\n".join(remark) or result["ungraded"].strip(), file)), flush=True)
+                return False
     show_bar(stage, holds, count or 1, end="\n")
     print(fold("\n".join(not_tried)), end="\n" if not_tried else "")
     return True

@@ -195,14 +195,16 @@ DOCKERS = (
 @LINUX_ONLY
 @slow
 @needs("setpriv")
-@pytest.mark.parametrize("capabilities", ["-all", DOCKERS, "-dac_read_search"])
+@pytest.mark.parametrize("capabilities", ["-all", DOCKERS, "-dac_read_search", "a Mac's"])
 def test_root_without_capabilities(start, capabilities):
     if os.getuid() != 0:
         pytest.skip("this is not root")
     server = f"{sys.executable} webserver3d.py --port {{port}} --delay {{delay}}"
-    setpriv = ["setpriv", "--bounding-set", capabilities, "--inh-caps", capabilities]
+    wrapper = ["setpriv", "--bounding-set", capabilities, "--inh-caps", capabilities]
+    if capabilities == "a Mac's":
+        wrapper = ["tests/mac/as-on-a-mac"]
     command = [sys.executable, "-m", "pytest", "tests/test_webserver3d.py", "--server", server]
-    graded = start(Program, [*setpriv, *command], cwd=ROOT)
+    graded = start(Program, [*wrapper, *command], cwd=ROOT)
     assert graded.wait(60) == 0, graded.output
     assert "FAILS" not in graded.output
     assert graded.output.count("the limit on processes does not hold for root") <= 1
