@@ -93,6 +93,21 @@ def test_reader_is_asked_for_a_prediction(page):
 
 
 @each_chapter
+def test_question_is_answered_in_a_fold(page):
+    text = "".join(text for heading, text in parts(page).items() if heading not in ("Recap", "Exercises"))
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    _, *after = re.split(r"(?<!\*)\*(?:[^*\n]|\n(?!\n))+\?\*(?!\*)", text)
+    unfolded = [following[:70] for following in after if "<details>" not in re.split(r"^#", following, flags=re.M)[0]]
+    assert unfolded == []
+
+
+@each_page
+def test_folds_are_closed_and_not_nested(page):
+    tags = re.findall(r"<(/?)details>", read(page))
+    assert tags == ["", "/"] * (len(tags) // 2)
+
+
+@each_chapter
 def test_chapter_has_a_diagram(page):
     assert "\n```mermaid\n" in read(page)
 
