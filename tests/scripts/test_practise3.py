@@ -133,9 +133,9 @@ def test_stage_is_remembered(practise):
 
 
 @slow
-def test_save_interrupts_a_grading(practise):
-    program = practise("import time\ntime.sleep(600)\n")
-    wait_until(lambda: len(program.processes()) > 4, "the server is started")
+def test_save_interrupts_a_grading(practise, tmp_path):
+    program = practise(f"import time\nopen({str(tmp_path / 'here')!r}, 'w')\ntime.sleep(600)\n")
+    wait_until((tmp_path / "here").exists, "the server runs")
     program.save("raise SystemExit('the second text')\n")
     said = wait_for(program, WAITING)
     assert "Saved: once more." in said
