@@ -57,8 +57,8 @@ def test_each_worker_counts_its_own(serve):
     series = [counted[n] for n in range(1, len(paths) + 1)]
     right = counted[1] <= len(workers) and sum(series) == len(paths) and series == sorted(series, reverse=True)
     assert right, mismatch(f"the workers count {sorted(counted.elements())}", "each 1, 2, 3 ...")
-    if counted[1] == len(workers):
-        return
+    if counted[1] == len(workers) or counted[1] > 1 and server.listens_more_than_once():
+        return  # with a listening socket for each, the kernel may choose one that is stopped, and the client waits
     tried = set()
     for _ in workers[:3]:  # one may be faster than the others, and serve them all
         # One that was stopped may have ended (its epoll_wait fails with EINTR then, signal(7)), and is replaced.

@@ -206,10 +206,6 @@ class GradedServer(Server):
             return bool(system.children(self.pid)) or not system.LINUX or system.has_waited(self.pid)
         return False
 
-    def listens_more_than_once(self):
-        """Whether its processes have more than one listening socket (SO_REUSEPORT, socket(7))."""
-        return system.LINUX and len(self.listening_sockets()) > 1
-
     def workers(self):
         """As Server.workers(). Where each worker listens for itself, the server is their parent, which does not."""
         listeners = self.listeners()

@@ -152,6 +152,10 @@ class Server(ObservedProgram):
         rows = system.tcp(self.port)
         return {f"socket:[{row.inode}]" for row in rows if (row.state, row.port) == (system.LISTENING, self.port)}
 
+    def listens_more_than_once(self):
+        """Whether its processes have more than one listening socket (SO_REUSEPORT, socket(7))."""
+        return system.LINUX and len(self.listening_sockets()) > 1
+
     def worker_of(self, client):
         """The PID of the worker that has accepted a client; None before one has."""
         name = f"->127.0.0.1:{client.port} "  # as lsof shows it
