@@ -264,11 +264,11 @@ class GradedServer(Server):
         """The PID of the process that holds the socket; the parent's if several do."""
         if not listen_socket:
             return self.popen.pid
-        holders = {
-            process.pid: process.parent
-            for process in self.processes()
-            if listen_socket in system.descriptors(process.pid).values()
-        }
+        holders = {}
+        for process in self.processes():
+            with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+                if listen_socket in system.descriptors(process.pid).values():
+                    holders[process.pid] = process.parent
         return next((pid for pid in holders if holders[pid] not in holders), None)
 
     @property
