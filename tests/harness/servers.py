@@ -12,7 +12,7 @@ from harness.observed import ObservedProgram
 from harness.ports import free_port
 from harness.programs import Program
 from harness.stages import DEFAULT_DELAY, LONG, ROOT
-from harness.users import READS_ALL, user_with_few_processes
+from harness.users import PROTECTION, READS_ALL, only_crowd, user_with_few_processes
 from harness.waiting import mismatch, wait_until
 
 
@@ -24,16 +24,20 @@ class Server(ObservedProgram):
     """
 
     def __init__(self, command, delay=0, port=None, processes=None, capabilities=None, **program_options):
-        if processes is not None:
-            few = user_with_few_processes(processes, capabilities or READS_ALL)
-            few["limits"].update(program_options.get("limits") or {})
-            program_options.update(few)
         self.port = port or free_port()
         self.delay = delay
         self._clients = contextlib.ExitStack()
         self._clients_so_far = 0
         command = [fill(str(word), {"{port}": str(self.port)}) for word in command]
-        super().__init__(command, **program_options)
+        with contextlib.ExitStack() as crowd:
+            if processes is not None:
+                if processes < PROTECTION:
+                    crowd.enter_context(only_crowd())
+                few = user_with_few_processes(processes, capabilities or READS_ALL)
+                few["limits"].update(program_options.get("limits") or {})
+                program_options.update(few)
+            super().__init__(command, **program_options)
+            self._crowd = crowd.pop_all()  # left last, when its processes are gone
         try:
             self.wait_until_listening()
             self._helpers = [child.pid for child in self.children()]
@@ -53,6 +57,7 @@ class Server(ObservedProgram):
         """Kill it, its clients, and all that it started."""
         self._clients.close()
         super().kill()
+        self._crowd.close()
 
     # Clients
 
@@ -104,6 +109,7 @@ class Server(ObservedProgram):
 
     def load(self, *options):
         """Start client3.py."""
+        self._crowd.enter_context(only_crowd())
         client = [sys.executable, ROOT / "client3.py"]
         return self.run(*client, "--host", "127.0.0.1", "--port", str(self.port), *options)
 
