@@ -207,12 +207,18 @@ class GradedServer(Server):
         return False
 
     def workers(self):
-        """As Server.workers(). Where each worker listens for itself, the server is their parent, which does not."""
+        """As Server.workers(). Where each worker listens for itself, the server is their parent, which does not.
+
+        A machine with one processor has one worker, whose parent runs the same command: a shell's is another.
+        """
         listeners = self.listeners()
         parents = {process.parent for process in listeners}
         mine = {process.pid for process in self.processes()}
-        if len(listeners) > 1 and len(parents) == 1 and parents <= mine:
-            (self.pid,) = parents
+        if len(parents) == 1 and parents <= mine:
+            (parent,) = parents
+            commands = {system.command_line(pid) for pid in (parent, listeners[0].pid)}
+            if len(listeners) > 1 or system.LINUX and len(commands) == 1:
+                self.pid = parent
         return super().workers()
 
     def wait_until_listening(self):
