@@ -17,7 +17,7 @@ MARK = re.compile(r" *<!-- en: (\w+) -->$")
 BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 CAPTION = re.compile(r"\*\*(?:Terminal|终端) (\d)\*\*")
 ITEM = re.compile(r" *(- |\d+\. |\||<details>)")  # of a list, a table, the exercises
-LABELS = re.compile(r'"[^"]*"|: .*$| as .*$', re.MULTILINE)  # of a diagram
+LABELS = re.compile(r'"[^"]*"|: .*$| as .*$|\bloop .*$', re.MULTILINE)  # of a diagram
 LINK = re.compile(r'(\]\(|href=")([^)"#]*)#?([^)"]*)')
 CODE = re.compile(r"`[^`]+`|<code>.*?</code>")
 NUMBER = re.compile(r"\b3[a-i]\b|\d+")
