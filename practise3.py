@@ -145,7 +145,7 @@ def show_grade(stage, command, file, check, started):
     """
     holds, count, not_tried = 0, 0, []
     grading = results.grade(command, stage, "-x", f"--patience={PATIENCE}", check=check, started=started)
-    # Closed by its end alone, it would swallow a Ctrl-C that comes then.
+    # Closed by garbage collection, it would lose a Ctrl-C that comes then: Python ignores exceptions there.
     with contextlib.closing(grading):
         for result in grading:
             if "claims" in result:

@@ -169,7 +169,7 @@ def show_error(kind, error, trace):
 
 
 def main():
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: if the recorder is killed
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: we end with the recorder
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as from a shell's prompt
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     address, script, *arguments = sys.argv[1:]

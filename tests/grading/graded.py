@@ -18,7 +18,7 @@ from grading.verdicts import plain
 from harness import system
 from harness.ports import free_port
 from harness.servers import Server, fill
-from harness.users import NOTHING, PROTECTION, READS_ALL, TRACES_ALL, as_user, capable
+from harness.users import MANY_PROCESSES, NOTHING, READS_ALL, TRACES_ALL, as_user, capable
 from harness.waiting import Impossible, Patience, Unusable, wait_until
 
 MUCH_OUTPUT = 100_000  # characters; more, and no listening socket, is treated as an endless loop
@@ -129,7 +129,7 @@ class GradedServer(Server):
                 [fill(word, {"{delay}": str(delay)}) for word in command],
                 delay=delay,
                 port=port,
-                processes=None if grading.capabilities is None else processes or PROTECTION,
+                processes=None if grading.capabilities is None else processes or MANY_PROCESSES,
                 capabilities=grading.capabilities,
                 limits=limits,
                 terminal=True,

@@ -38,6 +38,7 @@ ANSWER = "            client_connection.sendall(RESPONSE)\n"
 CHILDS_CLOSE = "            listen_socket.close()  # the child's copy\n"
 CLOSE = "        client_connection.close()\n"
 HANDLER = "signal.signal(signal.SIGCHLD, grim_reaper)"
+LOOP = "def serve_forever(listen_socket, delay):\n"
 IGNORED = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
 NO_CHILD = "        pass  # no child is left\n"
 PARENTS_CLOSE = "too.\n" + CLOSE
@@ -47,6 +48,7 @@ STOCK_ACCEPT = "client_connection, client_address = listen_socket.accept()\n"
 
 # Faults of more than one stage: the text that is replaced, and by what
 EARLY = (RECEIVE, "        client_connection.sendall(RESPONSE)\n" + RECEIVE)
+FORGETS_THE_LAST = (PARENTS_CLOSE, "too.\n")  # the next accept drops it
 FORGETS = (PARENTS_CLOSE, "too.\n        os.dup(client_connection.fileno())\n" + CLOSE)
 IN_TWO = (
     ANSWER,
@@ -57,6 +59,7 @@ LATE = (ANSWER, SLEEP + ANSWER.replace("RESPONSE)", "RESPONSE); delay = 0"))
 NO_DELAY = ("time.sleep(delay)", "pass")
 NO_HANDLER = (HANDLER, "pass")
 NOT_HTTP = (r'b"HTTP/1.1 200 OK\r\n"', r'b"200 OK\r\n"')
+OPENS_LATE = (LOOP, LOOP + "    sum(range(20_000_000)); selector = __import__('selectors').DefaultSelector()\n")
 SILENT = ('show(f"Child {os.getpid()} of {os.getppid()}: {request!r}")', "pass")
 WAITS = (PARENTS_CLOSE, PARENTS_CLOSE + "        signal.pause()\n")
 
@@ -152,6 +155,8 @@ TABLE = [
      "Also asked: each child prints its own PID and its parent's, in one line."),
     ("3c", "the child keeps the listening socket", *KEEPS, "A child closes its copy of the listening socket."),
     ("3c", "the parent forgets a close", *FORGETS, "The parent closes its copy of each connection."),
+    ("3c", "opens a selector late", *OPENS_LATE, None),
+    ("3c", "the parent keeps the last one", *FORGETS_THE_LAST, "The parent closes its copy of each connection."),
     ("3c", "the children are reaped", "    while True:\n", "    import signal\n    " + IGNORED + "\n    while True:\n",
      "Finished children stay zombies, because nobody waits for them; the server goes on."),
     ("3c", "a child falls back into the loop", "            os._exit(0)\n", "            continue\n",
@@ -242,6 +247,7 @@ TABLE = [
      "            continue\n",
      "A child closes its copy of the listening socket."),
     ("3g", "SIGCHLD is ignored", HANDLER, IGNORED, None),
+    ("3g", "opens a selector late", *OPENS_LATE, None),
     ("3g", "a grandchild serves, and init reaps it", "        if pid == 0:  # the child\n",
      "        if pid == 0 and os.fork():\n"
      "            os._exit(0)\n"

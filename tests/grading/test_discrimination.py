@@ -55,9 +55,9 @@ def test_mutants_use_no_name_that_their_script_lacks():
         functions = [compile(mutant.text(), str(mutant), "exec")]
         for function in functions:  # grows during the loop
             functions += [constant for constant in function.co_consts if isinstance(constant, types.CodeType)]
-        steps = [step for function in functions for step in dis.get_instructions(function)]
-        stored = {step.argval for step in steps if step.opname in ("STORE_NAME", "STORE_GLOBAL")}
-        loaded = {step.argval for step in steps if step.opname in ("LOAD_NAME", "LOAD_GLOBAL")}
+        instructions = [each for function in functions for each in dis.get_instructions(function)]
+        stored = {each.argval for each in instructions if each.opname in ("STORE_NAME", "STORE_GLOBAL")}
+        loaded = {each.argval for each in instructions if each.opname in ("LOAD_NAME", "LOAD_GLOBAL")}
         assert loaded - stored <= {*dir(builtins), "__doc__", "__file__"}, mutant
 
 

@@ -4,8 +4,10 @@ Most of it takes seconds, and is marked slow: .venv/bin/pytest -m slow tests/gra
 """
 
 import os
+import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -14,6 +16,7 @@ from harness import system
 from harness.ports import free_port
 from harness.programs import Program
 from harness.stages import ROOT
+from harness.users import user_with_few_processes
 from harness.waiting import wait_until
 from marks import LINUX_ONLY, needs
 
@@ -208,6 +211,33 @@ def test_root_without_capabilities(start, capabilities):
     assert graded.wait(60) == 0, graded.output
     assert "FAILS" not in graded.output
     assert graded.output.count("the limit on processes does not hold for root") <= 1
+
+
+# A run of the tests that starts many processes, twice
+LOCKED = """if True:
+    import sys, time
+    sys.path.insert(0, sys.argv[1])
+    from harness.users import many_processes_lock
+    with many_processes_lock():
+        with many_processes_lock():
+            pass
+        print("locked", flush=True)
+        time.sleep(600)
+"""
+
+
+@LINUX_ONLY  # which lists who waits for a lock
+@slow
+def test_runs_that_start_many_processes_take_turns(start):
+    command = [*user_with_few_processes(100)["wrapper"], sys.executable, "-c", LOCKED, ROOT / "tests"]
+    first = start(Program, command)
+    wait_until(lambda: first.output == "locked\n", "the first run has the lock")
+    second = start(Program, command)
+    waits = rf"-> FLOCK +ADVISORY +WRITE {second.pid} "  # proc_locks(5)
+    wait_until(lambda: re.search(waits, pathlib.Path("/proc/locks").read_text("utf-8")), "the second waits for it")
+    assert second.output == ""
+    first.send_signal(signal.SIGKILL)
+    wait_until(lambda: second.output == "locked\n", "the second has it")
 
 
 # A test's own test run: it starts a program, and prints its PID

@@ -12,7 +12,7 @@ from harness.observed import ObservedProgram
 from harness.ports import free_port
 from harness.programs import Program
 from harness.stages import DEFAULT_DELAY, LONG, ROOT
-from harness.users import PROTECTION, READS_ALL, only_crowd, user_with_few_processes
+from harness.users import MANY_PROCESSES, READS_ALL, many_processes_lock, user_with_few_processes
 from harness.waiting import mismatch, wait_until
 
 
@@ -29,15 +29,15 @@ class Server(ObservedProgram):
         self._clients = contextlib.ExitStack()
         self._clients_so_far = 0
         command = [fill(str(word), {"{port}": str(self.port)}) for word in command]
-        with contextlib.ExitStack() as crowd:
+        with contextlib.ExitStack() as lock:
             if processes is not None:
-                if processes < PROTECTION:
-                    crowd.enter_context(only_crowd())
+                if processes < MANY_PROCESSES:
+                    lock.enter_context(many_processes_lock())
                 few = user_with_few_processes(processes, capabilities or READS_ALL)
                 few["limits"].update(program_options.get("limits") or {})
                 program_options.update(few)
             super().__init__(command, **program_options)
-            self._crowd = crowd.pop_all()  # left last, when its processes are gone
+            self._lock = lock.pop_all()  # until its processes are gone
         try:
             self.wait_until_listening()
             self._helpers = [child.pid for child in self.children()]
@@ -55,9 +55,9 @@ class Server(ObservedProgram):
 
     def kill(self):
         """Kill it, its clients, and all that it started."""
-        self._clients.close()
-        super().kill()
-        self._crowd.close()
+        with self._lock:
+            self._clients.close()
+            super().kill()
 
     # Clients
 
@@ -109,7 +109,7 @@ class Server(ObservedProgram):
 
     def load(self, *options):
         """Start client3.py."""
-        self._crowd.enter_context(only_crowd())
+        self._lock.enter_context(many_processes_lock())
         client = [sys.executable, ROOT / "client3.py"]
         return self.run(*client, "--host", "127.0.0.1", "--port", str(self.port), *options)
 

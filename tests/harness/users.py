@@ -16,7 +16,7 @@ from harness.waiting import Impossible
 
 # Capability sets in setpriv(1)'s notation, and a capability's number
 NOTHING, READS_ALL, WRITES_ALL = "-all", "-all,+dac_read_search", "-all,+dac_override"
-PROTECTION = 1000  # processes: the limit of a server whose claim is not about the limit
+MANY_PROCESSES = 1000  # the limit of a server whose claim is not about the limit
 TRACES_ALL = 19  # CAP_SYS_PTRACE: inspect processes of other users (proc_pid_fd(5))
 
 
@@ -44,23 +44,31 @@ def user_with_few_processes(count, capabilities=READS_ALL):
 
 
 @contextlib.contextmanager
-def only_crowd():
-    """Start hundreds of processes in this context, and wait until no other run of the tests does so.
+def many_processes_lock():
+    """Hold a lock while hundreds of processes are started. Wait for it while another run of the tests has it.
 
     An ordinary user's limit on processes counts those of all runs, and grade.py grades several servers at once.
-    Root's servers have a user each. The lock (flock(2)) is on this file: it needs no other.
+    Root's servers have a user each.
     """
-    with open(__file__, encoding="utf-8") as file:
-        if os.getuid() != 0 and not _crowds:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        _crowds.append(file)
-        try:
-            yield
-        finally:
-            _crowds.remove(file)
+    global _locked
+    if os.getuid() != 0:
+        fcntl.flock(lock_file(), fcntl.LOCK_EX)  # returns at once if this process has it
+    _locked += 1
+    try:
+        yield
+    finally:
+        _locked -= 1
+        if not _locked:
+            fcntl.flock(lock_file(), fcntl.LOCK_UN)
 
 
-_crowds = []  # of this process
+_locked = 0  # how often this process has the lock
+
+
+@functools.cache
+def lock_file():
+    """The open file that is locked (flock(2)): this one, so that none is left behind."""
+    return open(__file__, encoding="utf-8")
 
 
 def unused_user():

@@ -76,9 +76,9 @@ def exercises(page):
 @each_chapter
 def test_parts_are_in_order(page):
     # Before one has seen what an application is, 3h's code says nothing.
-    others = {"docs/3a.md": ["The code", "Why"], "docs/3h.md": ["Why", "What changed"], "docs/3i.md": ["Why"]}
+    own = {"docs/3a.md": ["The code", "Why"], "docs/3h.md": ["Why", "What changed"], "docs/3i.md": ["Why"]}
     cure = ["What looks like the cure"] * ("What looks like the cure" in parts(page))
-    middle = [*others.get(page, ["What changed", "Why"]), *cure]
+    middle = [*own.get(page, ["What changed", "Why"]), *cure]
     assert list(parts(page)) == ["", "See it", *middle, "Recap", "Exercises"]
 
 
