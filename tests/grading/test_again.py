@@ -104,8 +104,11 @@ def wait_until_quiet(terminals, seconds):
 
 
 def comparable(output):
-    """Lines without what differs from run to run: ports, PIDs, processor time, the hour. Real time in seconds."""
+    """Lines without what differs from run to run: ports, PIDs, processor time, the hour. Real time in seconds.
+
+    A number of bytes stays: it may be all that shows the fault.
+    """
     for line in output.splitlines():
         if not re.match(r"user|sys|port \d+ of", line):
             line = re.sub(r"(\d+)m(\d+\.\d+)s", lambda found: f"{found[1]}m{round(float(found[2]))}s", line)
-            yield re.sub(r"\d{3,}|/\S*/", "N", line)
+            yield re.sub(r"(?<!\d)\d{3,}(?!\d| bytes)|/\S*/", "N", line)
