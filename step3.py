@@ -15,9 +15,11 @@ Note    Linux only. Nothing is imitated: the server runs, and is held before eac
 
 import argparse
 import ast
+import contextlib
 import json
 import os
 import pathlib
+import random
 import re
 import signal
 import socket
@@ -31,10 +33,17 @@ sys.dont_write_bytecode = True  # into docs/
 from recorder import Recorder, Unsteppable
 
 
+def free_port():
+    """A free port below those that clients get (ip(7)): one of them could take it before the server does."""
+    while True:
+        port = random.randrange(20000, 32768)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 def recorder_of(script, text, scenario):
     """What can play a scenario with a server, whose text that is."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     delay = str(scenario.get("delay", 0))
     arguments = [str(port), delay]
     if "--port" in text:

@@ -52,7 +52,10 @@ def page_of(stage):
 
 
 def without_numbers(recording):
-    """A recording with names for its PIDs and ports, which differ from run to run."""
+    """The lines of a recording, with names for its PIDs and ports, which differ from run to run.
+
+    Other numbers stay, such as those of lines or the port in a client's request: a PID may have the same.
+    """
     names = {}
     for frame in recording["frames"]:
         for process in frame["processes"]:
@@ -61,7 +64,11 @@ def without_numbers(recording):
             names[str(one["port"])] = f"port of client {one['client']}"
     text = json.dumps(recording, indent=0, ensure_ascii=False)
     names[re.search(r"on port (\d+)", text)[1]] = "port"
-    return re.sub(r"\b\d+\b", lambda number: names.get(number[0], number[0]), text).splitlines()
+
+    def named(line):
+        return re.sub(r"(?<!localhost:)\b\d+\b", lambda number: names.get(number[0], number[0]), line)
+
+    return [named(line) if line.startswith(('"pid"', '"port"', '"printed"')) else line for line in text.splitlines()]
 
 
 def assert_same(stage):
