@@ -41,11 +41,10 @@ def for_this_run(line, port, shells):
     line = re.sub(r"ulimit -u (\d+)", limit, line)
     line = re.sub(r"-t (pts/\d+)", session, line)
     line = line.replace(".venv/bin/python ", "python3 ")
-    line = re.sub(r"--delay 60\b", LONG_DELAY, line)  # time to read
     if port == ARTICLES_PORT:
         return line
     line = re.sub(r"(python3? (?:webserver[34]\w|client3|watch3)\.py)", rf"\1 --port {port}", line)
-    line = line.replace(LONG_DELAY, SHORT_DELAY)
+    line = re.sub(rf"{LONG_DELAY}|--delay 20\b", SHORT_DELAY, line)
     return re.sub(rf"\b{ARTICLES_PORT}\b", str(port), line)
 
 

@@ -29,7 +29,7 @@ A reader types what a page shows, so a page is its own test. Rules for writers:
 
 A correct step keeps its lines: a rewrite changes only what was wrong.
 On other ports than 8888 many pages are followed at once, and nobody needs time to look:
-a delay of 15 seconds becomes one of 3. One of 60 is one of 15, on any port.
+a delay of 15 or 20 seconds becomes one of 3.
 """
 
 import argparse
