@@ -72,7 +72,7 @@ def test_further_connections_are_refused(serve):
 
     Hint: When the server has died, the system has closed its listening socket, and no
     child may have a copy of it.
-    Again: curl localhost:8888; curl localhost:8888
+    Again: sleep 9 | curl -s telnet://localhost:8888 & sleep 1; curl localhost:8888; sleep 1; curl -m 3 localhost:8888
     """
     server = serve(delay=0)
     server.connect()  # its child outlives the server
