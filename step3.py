@@ -34,7 +34,7 @@ from recorder import Recorder, Unsteppable
 
 
 def free_port():
-    """A free port below those that clients get (ip(7)): one of them could take it before the server does."""
+    """A free port. It is no ephemeral one (ip(7)), which a client could take before the server does."""
     while True:
         port = random.randrange(20000, 32768)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):

@@ -64,7 +64,7 @@ def test_again_shows_the_fault(mutant, call, tmp_path):
 
 
 def differences(wrong, right):
-    """The lines that the wrong server shows more often, or less often, than the right one in each of its runs."""
+    """The lines that the wrong server shows more often, or less often, than any run of the right one."""
     counts = [Counter(lines) for lines in right]
     return [
         line
